@@ -1,0 +1,114 @@
+//! What is recorded of a call.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentId, EventId, Revision, TenantId, Timestamp};
+
+/// What was done. The words are part of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// An agent was created or updated.
+    AgentDeploy,
+    /// An agent was deleted.
+    AgentDelete,
+    /// Secrets were set.
+    SecretsSet,
+    /// A secret was deleted.
+    SecretsDelete,
+    /// Values were handed out.
+    SecretsResolve,
+    /// A token was made.
+    TokenCreate,
+    /// A token was revoked.
+    TokenRevoke,
+}
+
+/// Where a call came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The id of the request, as in the answer and in the log.
+    pub request_id: String,
+    /// The address of the caller.
+    pub remote: String,
+}
+
+/// One record of the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Its id, which sorts by time.
+    pub id: EventId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The agent; `None` for tokens.
+    pub agent: Option<AgentId>,
+    /// What was done.
+    pub action: Action,
+    /// The id of the token that did it.
+    pub actor: String,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The secrets it touched.
+    pub secrets: Vec<AuditedSecret>,
+    /// The agent's revision after it.
+    pub revision: Revision,
+    /// The run a resolve named; empty if none.
+    pub run_id: String,
+    /// What else it was about: the id of a token.
+    pub subject: String,
+}
+
+/// A secret that an event touched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditedSecret {
+    /// Its name.
+    pub key: String,
+    /// Its version; 0 when it was deleted.
+    #[serde(default)]
+    pub version: i64,
+    /// Its fingerprint; empty when it was deleted.
+    #[serde(default)]
+    pub fingerprint: String,
+}
+
+impl Action {
+    const ALL: [Self; 7] = [
+        Self::AgentDeploy,
+        Self::AgentDelete,
+        Self::SecretsSet,
+        Self::SecretsDelete,
+        Self::SecretsResolve,
+        Self::TokenCreate,
+        Self::TokenRevoke,
+    ];
+
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentDeploy => "agent.deploy",
+            Self::AgentDelete => "agent.delete",
+            Self::SecretsSet => "secrets.set",
+            Self::SecretsDelete => "secrets.delete",
+            Self::SecretsResolve => "secrets.resolve",
+            Self::TokenCreate => "token.create",
+            Self::TokenRevoke => "token.revoke",
+        }
+    }
+}
+
+impl FromStr for Action {
+    type Err = UnknownAction;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAction> {
+        Self::ALL.into_iter().find(|action| action.as_str() == text).ok_or(UnknownAction)
+    }
+}
+
+/// A word that is not an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown audit action")]
+pub struct UnknownAction;

@@ -1,0 +1,29 @@
+//! Values with their rules: no async, no I/O, no SQL, no HTTP.
+//!
+//! Outside data becomes one of these types at the border and is never checked again. To add a rule:
+//! put it into the constructor of the type it is about and give the fault a [`FaultCode`], which is
+//! part of the contract with callers.
+
+mod agent;
+mod audit;
+mod fault;
+mod id;
+mod limits;
+mod page;
+mod principal;
+mod secret;
+mod time;
+mod token_text;
+mod warning;
+
+pub use agent::{Agent, AgentName, Command, RequiredSecret};
+pub use audit::{Action, AuditEvent, AuditedSecret, Origin};
+pub use fault::{Fault, FaultCode, Faults};
+pub use id::{AgentId, EventId, IdempotencyKey, KekId, RunId, TenantId, TokenId, base62};
+pub use limits::Limits;
+pub use page::{Page, PageRequest};
+pub use principal::{AgentScope, Principal, Scope, TokenGrant, TokenRecord};
+pub use secret::{SecretMetadata, SecretName, SecretValue};
+pub use time::{Revision, Timestamp};
+pub use token_text::{MalformedToken, TokenText};
+pub use warning::{Warning, WarningCode};

@@ -1,0 +1,4 @@
+//! The secrets service for AI agents.
+
+pub mod domain;
+pub mod proto;

@@ -1,0 +1,21 @@
+//! The wire: what `build.rs` makes of `proto/`, and how its bytes are read.
+
+mod codec;
+mod redacted;
+
+pub use codec::Codec;
+
+/// Package `superserve.secrets.v1`: messages, clients and servers, documented by the protos' comments.
+#[expect(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::clone_on_ref_ptr,
+    clippy::pedantic,
+    reason = "generated"
+)]
+pub mod v1 {
+    tonic::include_proto!("superserve.secrets.v1");
+}
+
+/// The protos with their comments and options, for reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor.bin"));
