@@ -1,0 +1,141 @@
+//! Deploy, read, list and delete agents.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+
+use super::{Call, Error, PageOf, Service, page_token};
+use crate::{
+    crypto::DataKey,
+    domain::{
+        Action, Agent, AgentId, AgentName, Command, Fault, FaultCode, Faults, RequiredSecret, Scope,
+    },
+    store::{Deployment, Tx, WrappedKeyRow},
+};
+
+/// What to deploy, as the caller wrote it.
+#[derive(Debug, Default)]
+pub struct NewAgent {
+    /// Its name.
+    pub name: String,
+    /// The command that runs it; empty for none.
+    pub command: String,
+    /// What it requires.
+    pub required_secrets: Vec<RequiredSecret>,
+    /// What reading it has found wrong already.
+    pub faults: Faults,
+}
+
+/// What was deployed.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The agent as it is now.
+    pub agent: Agent,
+    /// Whether it is new.
+    pub created: bool,
+}
+
+impl Service {
+    /// Creates an agent, or updates the one of this name, which keeps its id and its secrets.
+    ///
+    /// A pattern declared anew is not held against values that are set already: trying patterns on a value
+    /// would be a way to read it.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `agents:write`, and for a token limited to other agents;
+    /// [`Error::Invalid`] with all faults; [`Error::Store`].
+    pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
+        call.needs(Scope::AgentsWrite)?;
+        let deployment = Arc::new(self.prepare(call, new)?);
+        let (service, call) = (self.clone(), call.clone());
+        self.write(move |tx| {
+            let (service, call, deployment) = (service.clone(), call.clone(), Arc::clone(&deployment));
+            async move { service.apply_deploy(tx, &call, &deployment).await }.boxed()
+        })
+        .await
+    }
+
+    fn prepare(&self, call: &Call, new: NewAgent) -> Result<Deployment, Error> {
+        let NewAgent { name, command, required_secrets, mut faults } = new;
+        let name = AgentName::new(&name).map_err(|code| faults.push(Fault::new("name", code)));
+        let command = Command::new(&command).map_err(|code| faults.push(Fault::new("command", code)));
+        if let Err(more) = RequiredSecret::check_all(&required_secrets, &self.parts.limits) {
+            faults.extend(more);
+        }
+        let (Ok(name), Ok(command), true) = (name, command, faults.is_empty()) else {
+            return Err(Error::Invalid(faults));
+        };
+        let id = AgentId::from_random(self.parts.random.id_bits()?);
+        let tenant = call.tenant().clone();
+        let data_key = DataKey::generate(&self.parts.random)?;
+        let wrapped = self.parts.keyring.wrap(&data_key, &tenant, &id, &self.parts.random)?;
+        let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
+        Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
+    }
+
+    async fn apply_deploy(&self, tx: &Tx, call: &Call, deployment: &Deployment) -> Result<Deployed, Error> {
+        let (agent, created) = tx.deploy(deployment).await?;
+        if !call.principal.token.grant.agents.allows(&agent.id) {
+            return Err(Error::PermissionDenied { required: Scope::AgentsWrite });
+        }
+        let mut event = self.event(call, Action::AgentDeploy, Some(&agent.id))?;
+        event.revision = agent.revision;
+        tx.record(&event).await?;
+        Ok(Deployed { agent, created })
+    }
+
+    /// Reads an agent.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `agents:read`; [`Error::AgentNotFound`]; [`Error::Store`].
+    pub async fn get_agent(&self, call: &Call, agent: &str) -> Result<Agent, Error> {
+        let id = call.needs_on(Scope::AgentsRead, agent)?;
+        self.parts.store.agent(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)
+    }
+
+    /// Lists the agents that the token may see, by name; only the one of exactly this name, if it is given.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `agents:read`; [`Error::Invalid`] for a page token that is not of
+    /// this list; [`Error::Store`].
+    pub async fn list_agents(
+        &self,
+        call: &Call,
+        name: &str,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<PageOf<Agent>, Error> {
+        call.needs(Scope::AgentsRead)?;
+        let page = page_token::request(page_size, page_token, Some)?;
+        let name = Some(name).filter(|name| !name.is_empty());
+        // PostgreSQL cannot store a NUL in text, so no agent has such a name
+        if name.is_some_and(|name| name.contains('\0')) || page.after.as_ref().is_some_and(|it| it.contains('\0')) {
+            return Err(Error::invalid(Fault::new("name", FaultCode::InvalidName)));
+        }
+        let scope = &call.principal.token.grant.agents;
+        let page = self.parts.store.agents(call.tenant(), scope, name, &page).await?;
+        Ok(page_token::page(page, |name| name))
+    }
+
+    /// Deletes an agent, its secrets and its data key.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `agents:write`; [`Error::AgentNotFound`]; [`Error::Store`].
+    pub async fn delete_agent(&self, call: &Call, agent: &str) -> Result<(), Error> {
+        let id = call.needs_on(Scope::AgentsWrite, agent)?;
+        let (service, call) = (self.clone(), call.clone());
+        self.write(move |tx| {
+            let (service, call, id) = (service.clone(), call.clone(), id.clone());
+            async move { service.apply_delete_agent(tx, &call, &id).await }.boxed()
+        })
+        .await
+    }
+
+    async fn apply_delete_agent(&self, tx: &Tx, call: &Call, id: &AgentId) -> Result<(), Error> {
+        let agent = tx.lock_agent(call.tenant(), id).await?.ok_or(Error::AgentNotFound)?;
+        tx.delete_agent(&agent.id).await?;
+        let mut event = self.event(call, Action::AgentDelete, Some(&agent.id))?;
+        event.revision = agent.revision;
+        Ok(tx.record(&event).await?)
+    }
+}

@@ -1,0 +1,151 @@
+//! The operations: who may do them, in which order, in which transaction, with which audit record.
+//!
+//! Each operation is a method of [`Service`] that takes the [`Call`] it is for. It asks for the scope
+//! first, then checks the input and says all that is wrong with it, then does everything in one
+//! transaction with its audit record. Status codes and wire types are unknown here.
+//!
+//! To add one: a method in the file of its subject, an [`Action`](crate::domain::Action) if it changes
+//! something, and a call of it in each transport.
+
+mod agents;
+mod audit;
+mod clock;
+mod error;
+mod idempotency;
+mod keys;
+mod page_token;
+mod plan;
+mod runtime;
+mod secrets;
+mod tokens;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use agents::{Deployed, NewAgent};
+pub use audit::Run;
+pub use clock::Clock;
+pub use error::{Error, Kind};
+pub use keys::{KeyProblem, KeyUse, compare as compare_keys};
+pub use page_token::PageOf;
+pub use plan::{ChangeKind, RawEntry};
+pub use runtime::Environment;
+pub use secrets::{DeleteSecret, Listing, SetSecrets, SetSecretsAnswer, Written};
+pub use tokens::NewToken;
+
+use crate::{
+    crypto::{DataKey, Keyring, Random, WrappedKey},
+    domain::{
+        Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId,
+    },
+    store::{AgentRow, Store, Tx},
+};
+
+/// The operations. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Service {
+    parts: Arc<Parts>,
+}
+
+/// What the operations work with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The key-encryption keys.
+    pub keyring: Keyring,
+    /// Randomness.
+    pub random: Random,
+    /// Time.
+    pub clock: Clock,
+    /// What is too much.
+    pub limits: Limits,
+}
+
+/// One call: who makes it and where it comes from.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub principal: Principal,
+    /// Where from.
+    pub origin: Origin,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// Puts the operations together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when it does not.
+    pub async fn ready(&self) -> Result<(), Error> {
+        Ok(self.parts.store.ping().await?)
+    }
+
+    /// Runs a write of this service in a transaction. See [`Store::write`].
+    async fn write<T, F>(&self, operation: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        self.parts.store.write(operation).await
+    }
+
+    /// Opens the data key of an agent.
+    fn data_key(&self, agent: &AgentRow) -> Result<DataKey, Error> {
+        let wrapped = WrappedKey { kek: agent.key.kek.clone(), bytes: agent.key.bytes.clone() };
+        self.parts.keyring.unwrap_key(&wrapped, &agent.tenant, &agent.id).map_err(|error| {
+            tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
+            Error::DataLoss { agent: agent.id.clone(), key: String::new() }
+        })
+    }
+
+    /// The start of an audit record; what is special to an action is filled in by its operation.
+    fn event(&self, call: &Call, action: Action, agent: Option<&AgentId>) -> Result<AuditEvent, Error> {
+        let at = self.parts.clock.now();
+        Ok(AuditEvent {
+            id: EventId::at(at.0, u64::from_be_bytes(self.parts.random.fill()?)),
+            at,
+            tenant: call.tenant().clone(),
+            agent: agent.cloned(),
+            action,
+            actor: call.principal.token.id.to_string(),
+            origin: call.origin.clone(),
+            secrets: Vec::new(),
+            revision: Revision::default(),
+            run_id: String::new(),
+            subject: String::new(),
+        })
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// The tenant of the caller.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        self.principal.tenant()
+    }
+
+    /// Goes on if the caller has a scope.
+    fn needs(&self, required: Scope) -> Result<(), Error> {
+        if self.principal.has(required) { Ok(()) } else { Err(Error::PermissionDenied { required }) }
+    }
+
+    /// Goes on if the caller has a scope on an agent. An id that cannot be one, and an agent that the
+    /// token may not touch, are answered as an agent that does not exist.
+    fn needs_on(&self, required: Scope, agent: &str) -> Result<AgentId, Error> {
+        self.needs(required)?;
+        AgentId::parse(agent)
+            .filter(|id| self.principal.token.grant.agents.allows(id))
+            .ok_or(Error::AgentNotFound)
+    }
+}

@@ -1,0 +1,187 @@
+//! Tokens: who calls, and who may let others call.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use ring::digest::{SHA256, digest};
+
+use super::{Call, Error, PageOf, Service, page_token};
+use crate::domain::{
+    Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord, TokenText,
+};
+
+/// The token to make, as the caller wrote it.
+#[derive(Debug, Default)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it may do; empty for the default.
+    pub scopes: Vec<String>,
+    /// The agents it is limited to; empty for all.
+    pub agent_ids: Vec<String>,
+    /// When it ends; `None` for never.
+    pub expires_at: Option<Timestamp>,
+    /// The address of its owner.
+    pub email: String,
+}
+
+impl Service {
+    /// Finds out who calls. The text is looked up anew at each call, so that a revoked token ends at once
+    /// on every replica; one that cannot be a token is refused without a look-up.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`]; [`Error::Store`].
+    pub async fn authenticate(&self, text: &str) -> Result<Principal, Error> {
+        let text = TokenText::parse(text).map_err(|_malformed| Error::Unauthenticated)?;
+        let token = self.parts.store.token_by_hash(&hash(&text)).await?;
+        let token = token.filter(|token| token.is_valid_at(self.parts.clock.now()));
+        token.map(|token| Principal { token }).ok_or(Error::Unauthenticated)
+    }
+
+    /// Makes a token. Its text is returned here and kept nowhere.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `tokens:admin`, and when a token that is limited to agents would
+    /// grant others; [`Error::Invalid`] with all faults; [`Error::AgentNotFound`]; [`Error::Store`].
+    pub async fn create_token(&self, call: &Call, new: NewToken) -> Result<(TokenRecord, TokenText), Error> {
+        call.needs(Scope::TokensAdmin)?;
+        let NewToken { name, scopes, agent_ids, expires_at, email } = new;
+        let now = self.parts.clock.now();
+        let grant =
+            TokenGrant::new(name, &scopes, &agent_ids, email, expires_at, now).map_err(Error::Invalid)?;
+        if !call.principal.token.grant.agents.covers(&grant.agents) {
+            return Err(Error::PermissionDenied { required: Scope::TokensAdmin });
+        }
+        if let AgentScope::Only(agents) = &grant.agents {
+            for agent in agents {
+                self.parts.store.agent(call.tenant(), agent).await?.ok_or(Error::AgentNotFound)?;
+            }
+        }
+        let text = self.parts.random.token()?;
+        let record = self.new_record(call.tenant().clone(), grant)?;
+        self.add_token(call, record.clone(), &text).await?;
+        Ok((record, text))
+    }
+
+    async fn add_token(&self, call: &Call, record: TokenRecord, text: &TokenText) -> Result<(), Error> {
+        let mut event = self.event(call, Action::TokenCreate, None)?;
+        event.subject = record.id.to_string();
+        let added = Arc::new((record, hash(text), event));
+        self.write(move |tx| {
+            let added = Arc::clone(&added);
+            async move {
+                let (record, hash, event) = &*added;
+                tx.add_token(record, hash).await?;
+                Ok(tx.record(event).await?)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    fn new_record(&self, tenant: TenantId, grant: TokenGrant) -> Result<TokenRecord, Error> {
+        let id = TokenId::from_random(self.parts.random.id_bits()?);
+        Ok(TokenRecord { id, tenant, grant, created_at: self.parts.clock.now(), revoked_at: None })
+    }
+
+    /// Lists the tenant's tokens, newest first.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `tokens:admin` on all agents; [`Error::Invalid`] for a page token
+    /// that is not of this list; [`Error::Store`].
+    pub async fn list_tokens(&self, call: &Call, size: u32, token: &str) -> Result<PageOf<TokenRecord>, Error> {
+        call.needs_tokens_of_all()?;
+        let page = page_token::request(size, token, decode_cursor)?;
+        let page = self.parts.store.tokens(call.tenant(), &page).await?;
+        Ok(page_token::page(page, |(at, id)| format!("{}.{id}", at.0)))
+    }
+
+    /// Revokes a token of the tenant, at once and on every replica. Revoking it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `tokens:admin` on all agents; [`Error::TokenNotFound`];
+    /// [`Error::Store`].
+    pub async fn revoke_token(&self, call: &Call, id: &str) -> Result<TokenRecord, Error> {
+        call.needs_tokens_of_all()?;
+        let id = TokenId::parse(id).ok_or(Error::TokenNotFound)?;
+        let mut event = self.event(call, Action::TokenRevoke, None)?;
+        event.subject = id.to_string();
+        let revocation = Arc::new((id, event));
+        self.write(move |tx| {
+            let revocation = Arc::clone(&revocation);
+            async move {
+                let (id, event) = &*revocation;
+                let found = tx.revoke_token(&event.tenant, id, event.at).await?;
+                let (record, revoked_now) = found.ok_or(Error::TokenNotFound)?;
+                if revoked_now {
+                    tx.record(event).await?;
+                }
+                Ok(record)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Makes sure that someone can call: adds `text`, if it is given, as an admin token; else, if there is
+    /// no token yet and `may_make`, makes one and returns it.
+    ///
+    /// # Errors
+    /// [`Error::Store`], [`Error::Crypto`].
+    pub async fn bootstrap(&self, text: Option<TokenText>, may_make: bool) -> Result<Option<TokenText>, Error> {
+        let given = text.is_some();
+        let text = match text {
+            Some(text) => text,
+            None if may_make && !self.parts.store.has_tokens().await? => self.parts.random.token()?,
+            None => return Ok(None),
+        };
+        let grant = TokenGrant {
+            name: "admin".to_owned(),
+            scopes: Scope::ADMIN.to_vec(),
+            agents: AgentScope::All,
+            email: String::new(),
+            expires_at: None,
+        };
+        let record = self.new_record(TenantId::default_tenant(), grant)?;
+        let call = Call { principal: Principal { token: record.clone() }, origin: Origin::default() };
+        let mut event = self.event(&call, Action::TokenCreate, None)?;
+        event.subject = record.id.to_string();
+        let admin = Arc::new((record, hash(&text), event));
+        self.write(move |tx| {
+            let admin = Arc::clone(&admin);
+            async move {
+                let (record, hash, event) = &*admin;
+                tx.ensure_tenant(&record.tenant, "default", record.created_at).await?;
+                if tx.add_token(record, hash).await? {
+                    tx.record(event).await?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await?;
+        Ok(if given { None } else { Some(text) })
+    }
+}
+
+impl Call {
+    /// Listing and revoking reaches every token of the tenant, so a token limited to agents may not.
+    fn needs_tokens_of_all(&self) -> Result<(), Error> {
+        self.needs(Scope::TokensAdmin)?;
+        match self.principal.token.grant.agents {
+            AgentScope::All => Ok(()),
+            AgentScope::Only(_) => Err(Error::PermissionDenied { required: Scope::TokensAdmin }),
+        }
+    }
+}
+
+/// Tokens have 256 random bits, so a plain digest cannot be guessed back, and looking it up tells nothing
+/// by its time.
+fn hash(text: &TokenText) -> Vec<u8> {
+    digest(&SHA256, text.expose().as_bytes()).as_ref().to_vec()
+}
+
+fn decode_cursor(text: String) -> Option<(Timestamp, TokenId)> {
+    let (at, id) = text.split_once('.')?;
+    Some((Timestamp(at.parse().ok()?), TokenId::parse(id)?))
+}

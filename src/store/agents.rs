@@ -1,0 +1,266 @@
+//! Agents.
+
+use std::collections::HashMap;
+
+use sea_orm::{
+    ActiveValue::Set,
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, FromQueryResult, JoinType, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, RelationTrait as _,
+    sea_query::{OnConflict, SimpleExpr},
+};
+
+use super::{Error, Store, Tx, entity::agent, entity::idempotency, entity::secret};
+use crate::domain::{
+    Agent, AgentId, AgentName, AgentScope, Command, KekId, Page, PageRequest, RequiredSecret, Revision,
+    SecretName, TenantId, Timestamp,
+};
+
+/// A data key as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKeyRow {
+    /// The key-encryption key that wraps it.
+    pub kek: KekId,
+    /// The wrapped key.
+    pub bytes: Vec<u8>,
+}
+
+/// What the secrets of an agent depend on.
+#[derive(Clone, Debug)]
+pub struct AgentRow {
+    /// Its id.
+    pub id: AgentId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// How often its secrets changed.
+    pub revision: Revision,
+    /// What it requires.
+    pub required_secrets: Vec<RequiredSecret>,
+    /// Its data key.
+    pub key: WrappedKeyRow,
+}
+
+/// An agent to create, or to update if there is one of its name.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// The id of a new agent.
+    pub id: AgentId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: AgentName,
+    /// The command that runs it.
+    pub command: Option<Command>,
+    /// What it requires.
+    pub required_secrets: Vec<RequiredSecret>,
+    /// The data key of a new agent.
+    pub key: WrappedKeyRow,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// An agent and one of its keys; NULL when it has none.
+#[derive(FromQueryResult)]
+struct KeyOfAgent {
+    agent_id: String,
+    name: String,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Reads an agent of a tenant; `None` if it has none of this id.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn agent(&self, tenant: &TenantId, id: &AgentId) -> Result<Option<Agent>, Error> {
+        let Some((row, secrets)) = self.agent_with_metadata(tenant, id).await? else { return Ok(None) };
+        to_agent(row, secrets.into_iter().map(|secret| secret.name).collect()).map(Some)
+    }
+
+    /// Reads the revision of a tenant's agent; `None` if it has none of this id.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn revision(&self, tenant: &TenantId, id: &AgentId) -> Result<Option<Revision>, Error> {
+        let revision: Option<i64> = agent::Entity::find_by_id(id.as_str())
+            .select_only()
+            .column(agent::Column::Revision)
+            .filter(agent::Column::TenantId.eq(tenant.as_str()))
+            .into_tuple()
+            .one(&self.reader)
+            .await?;
+        Ok(revision.map(Revision))
+    }
+
+    /// Reads a page of a tenant's agents by name: only the agent of exactly this `name`, if it is given,
+    /// and only those that `scope` allows.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn agents(
+        &self,
+        tenant: &TenantId,
+        scope: &AgentScope,
+        name: Option<&str>,
+        page: &PageRequest<String>,
+    ) -> Result<Page<Agent, String>, Error> {
+        let mut query = agent::Entity::find().filter(agent::Column::TenantId.eq(tenant.as_str()));
+        if let Some(name) = name {
+            query = query.filter(agent::Column::Name.eq(name));
+        }
+        if let AgentScope::Only(ids) = scope {
+            query = query.filter(agent::Column::Id.is_in(ids.iter().map(AgentId::as_str)));
+        }
+        if let Some(after) = &page.after {
+            query = query.filter(agent::Column::Name.gt(after.as_str()));
+        }
+        let rows = query.order_by_asc(agent::Column::Name).limit(page.size + 1).all(&self.reader).await?;
+        let page = Page::from_overfull(rows, page.size, |row| row.name.clone());
+        let mut keys = self.keys_of(tenant, &page.rows).await?;
+        let agents = page.rows.into_iter().map(|row| {
+            let keys = keys.remove(&row.id).unwrap_or_default();
+            to_agent(row, keys)
+        });
+        Ok(Page { rows: agents.collect::<Result<_, _>>()?, next: page.next })
+    }
+
+    /// The keys of neighbouring agents: by the range of their names, so that one prepared statement serves
+    /// pages of any length.
+    async fn keys_of(
+        &self,
+        tenant: &TenantId,
+        rows: &[agent::Model],
+    ) -> Result<HashMap<String, Vec<SecretName>>, Error> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(HashMap::new()) };
+        let in_range = agent::Column::TenantId
+            .eq(tenant.as_str())
+            .and(agent::Column::Name.gte(first.name.as_str()))
+            .and(agent::Column::Name.lte(last.name.as_str()));
+        let mut keys = HashMap::<_, Vec<_>>::new();
+        for key in names_of(in_range).into_model::<KeyOfAgent>().all(&self.reader).await? {
+            keys.entry(key.agent_id).or_default().push(SecretName::from_stored(key.name));
+        }
+        Ok(keys)
+    }
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// Locks an agent until the transaction ends: writers of one agent queue here, agents do not wait for
+    /// each other and reads do not wait. `None` if the tenant has no such agent.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn lock_agent(&self, tenant: &TenantId, id: &AgentId) -> Result<Option<AgentRow>, Error> {
+        let row = agent::Entity::find_by_id(id.as_str())
+            .filter(agent::Column::TenantId.eq(tenant.as_str()))
+            .lock_exclusive()
+            .one(&self.0)
+            .await?;
+        row.map(AgentRow::try_from).transpose()
+    }
+
+    /// Moves an agent on to a revision.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn set_revision(&self, id: &AgentId, revision: Revision) -> Result<(), Error> {
+        agent::Entity::update_many()
+            .col_expr(agent::Column::Revision, revision.0.into())
+            .filter(agent::Column::Id.eq(id.as_str()))
+            .exec(&self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Creates an agent, or updates the tenant's agent of this name, which keeps its id, its data key and
+    /// its secrets. Says which of them it was, and whether it is new.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn deploy(&self, deployment: &Deployment) -> Result<(Agent, bool), Error> {
+        let Deployment { id, tenant, name, command, required_secrets, key, at } = deployment;
+        let required_secrets = serde_json::to_string(required_secrets)
+            .map_err(|_unwritable| Error::Inconsistent("required secrets can be written as JSON"))?;
+        let new = agent::ActiveModel {
+            id: Set(id.as_str().to_owned()),
+            tenant_id: Set(tenant.as_str().to_owned()),
+            name: Set(name.as_str().to_owned()),
+            command: Set(command.as_ref().map(|command| command.as_str().to_owned())),
+            required_secrets: Set(required_secrets),
+            revision: Set(0),
+            kek_id: Set(key.kek.as_str().to_owned()),
+            wrapped_key: Set(key.bytes.clone()),
+            created_at: Set(at.0),
+            updated_at: Set(at.0),
+        };
+        let declared = [agent::Column::Command, agent::Column::RequiredSecrets, agent::Column::UpdatedAt];
+        let by_name = OnConflict::columns([agent::Column::TenantId, agent::Column::Name])
+            .update_columns(declared)
+            .to_owned();
+        let row = agent::Entity::insert(new).on_conflict(by_name).exec_with_returning(&self.0).await?;
+        let created = row.id == id.as_str();
+        let keys = self.secret_names(&AgentId::from_stored(row.id.clone())).await?;
+        Ok((to_agent(row, keys)?, created))
+    }
+
+    /// Deletes an agent that was locked, with its secrets, its data key and its remembered answers. Its
+    /// audit trail stays.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn delete_agent(&self, id: &AgentId) -> Result<(), Error> {
+        let of_agent = secret::Column::AgentId.eq(id.as_str());
+        secret::Entity::delete_many().filter(of_agent).exec(&self.0).await?;
+        let of_agent = idempotency::Column::AgentId.eq(id.as_str());
+        idempotency::Entity::delete_many().filter(of_agent).exec(&self.0).await?;
+        agent::Entity::delete_by_id(id.as_str()).exec(&self.0).await?;
+        Ok(())
+    }
+}
+
+// === impl AgentRow ===
+
+impl TryFrom<agent::Model> for AgentRow {
+    type Error = Error;
+
+    fn try_from(row: agent::Model) -> Result<Self, Error> {
+        Ok(Self {
+            required_secrets: parse_required(&row.required_secrets)?,
+            id: AgentId::from_stored(row.id),
+            tenant: TenantId::from_stored(row.tenant_id),
+            revision: Revision(row.revision),
+            key: WrappedKeyRow { kek: KekId::from_stored(row.kek_id), bytes: row.wrapped_key },
+        })
+    }
+}
+
+fn names_of(agents: SimpleExpr) -> sea_orm::Select<secret::Entity> {
+    secret::Entity::find()
+        .select_only()
+        .columns([secret::Column::AgentId, secret::Column::Name])
+        .join(JoinType::InnerJoin, secret::Relation::Agent.def())
+        .filter(agents)
+        .order_by_asc(secret::Column::AgentId)
+        .order_by_asc(secret::Column::Name)
+}
+
+fn parse_required(json: &str) -> Result<Vec<RequiredSecret>, Error> {
+    serde_json::from_str(json)
+        .map_err(|_unreadable| Error::Inconsistent("agents.required_secrets is our JSON"))
+}
+
+fn to_agent(row: agent::Model, keys: Vec<SecretName>) -> Result<Agent, Error> {
+    Ok(Agent {
+        required_secrets: parse_required(&row.required_secrets)?,
+        id: AgentId::from_stored(row.id),
+        tenant: TenantId::from_stored(row.tenant_id),
+        name: AgentName::from_stored(row.name),
+        command: row.command.map(Command::from_stored),
+        keys,
+        revision: Revision(row.revision),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    })
+}

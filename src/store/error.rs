@@ -1,0 +1,128 @@
+//! What can go wrong with the database, by what the caller can do about it.
+
+use std::sync::Arc;
+
+use sea_orm::{DbErr, RuntimeErr};
+
+/// A failure of the database. What the driver says stays in the source, for the log; it may name tables
+/// and addresses, never a value: statements are bound and their parameters are not in it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// It does not answer, or is full, or has no connection free in time.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Arc<DbErr>),
+    /// Another transaction was in the way: the same one may succeed if it is run again.
+    #[error("the transaction met another one")]
+    Contended(#[source] Arc<DbErr>),
+    /// A row that our own rules do not allow.
+    #[error("the database holds a row that breaks the rule: {0}")]
+    Inconsistent(&'static str),
+    /// It refused what we asked of it.
+    #[error("the database refused a statement")]
+    Refused(#[source] Arc<DbErr>),
+    /// It could not be opened or its schema could not be brought up to date.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// Errors after which a transaction may be run again from its beginning.
+pub trait Transient {
+    /// Whether the transaction that failed with this may be run again.
+    fn is_transient(&self) -> bool;
+}
+
+impl Transient for Error {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Contended(_) => true,
+            Self::Unavailable(_) | Self::Inconsistent(_) | Self::Refused(_) | Self::Setup(_) => false,
+        }
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        let class = classify(&error);
+        let error = Arc::new(error);
+        match class {
+            Class::Unavailable => Self::Unavailable(error),
+            Class::Contended => Self::Contended(error),
+            Class::Refused => Self::Refused(error),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    Unavailable,
+    Contended,
+    Refused,
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the driver's enum is long; what is not named is a refusal"
+)]
+fn classify(error: &DbErr) -> Class {
+    match error {
+        DbErr::ConnectionAcquire(_) => Class::Unavailable,
+        DbErr::Conn(RuntimeErr::SqlxError(cause))
+        | DbErr::Exec(RuntimeErr::SqlxError(cause))
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => classify_driver(cause),
+        _ => Class::Refused,
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is open")]
+fn classify_driver(error: &sqlx::Error) -> Class {
+    match error {
+        sqlx::Error::Database(cause) => cause.code().map_or(Class::Refused, |code| classify_code(&code)),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Class::Unavailable,
+        _ => Class::Refused,
+    }
+}
+
+/// PostgreSQL: SQLSTATE classes 08 (connection), 53 (resources), 57 (operator intervention) and the
+/// codes 40001, 40P01 (serialization, deadlock), 25006 (a standby). SQLite: primary result codes 5 and 6
+/// (busy, locked), 10 (I/O), 13 (full), 14 (cannot open); sqlx gives extended codes in decimal, whose low
+/// byte is the primary one.
+fn classify_code(code: &str) -> Class {
+    match code {
+        "40001" | "40P01" => return Class::Contended,
+        "25006" => return Class::Unavailable,
+        _ => {}
+    }
+    if code.len() == 5 {
+        return match code.get(..2) {
+            Some("08" | "53" | "57") => Class::Unavailable,
+            _ => Class::Refused,
+        };
+    }
+    match code.parse::<u32>().map(|number| number & 0xff) {
+        Ok(5 | 6 | 10 | 13 | 14) => Class::Unavailable,
+        _ => Class::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_say_what_the_caller_can_do() {
+        for code in ["40001", "40P01"] {
+            assert_eq!(classify_code(code), Class::Contended, "{code}");
+        }
+        for code in ["08006", "53300", "57P01", "25006", "5", "517", "10", "778", "13", "14"] {
+            assert_eq!(classify_code(code), Class::Unavailable, "{code}");
+        }
+        for code in ["23505", "42P01", "1", "1555", "2067", ""] {
+            assert_eq!(classify_code(code), Class::Refused, "{code}");
+        }
+    }
+}

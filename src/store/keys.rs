@@ -1,0 +1,69 @@
+//! Which key-encryption keys this database was written with.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryOrder as _, QuerySelect as _,
+    sea_query::OnConflict,
+};
+
+use super::{
+    Error, Store, Tx,
+    entity::{agent, key},
+};
+use crate::domain::{KekId, Timestamp};
+
+/// A key-encryption key as the database knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    /// Its id.
+    pub id: KekId,
+    /// By it a wrong key under the right id is recognised.
+    pub check_value: Vec<u8>,
+}
+
+impl Store {
+    /// All keys this database was written with, oldest first.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn known_keys(&self) -> Result<Vec<KeyRow>, Error> {
+        let rows = key::Entity::find().order_by_asc(key::Column::CreatedAt).all(&self.reader).await?;
+        let rows = rows
+            .into_iter()
+            .map(|row| KeyRow { id: KekId::from_stored(row.id), check_value: row.check_value });
+        Ok(rows.collect())
+    }
+
+    /// How many agents' data keys each key wraps.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn key_usage(&self) -> Result<Vec<(KekId, u64)>, Error> {
+        let counts: Vec<(String, i64)> = agent::Entity::find()
+            .select_only()
+            .column(agent::Column::KekId)
+            .column_as(agent::Column::Id.count(), "agents")
+            .group_by(agent::Column::KekId)
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let counts = counts.into_iter().map(|(id, count)| (KekId::from_stored(id), count.unsigned_abs()));
+        Ok(counts.collect())
+    }
+}
+
+impl Tx {
+    /// Notes a key; one that is known already stays as it is.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn note_key(&self, key: &KeyRow, at: Timestamp) -> Result<(), Error> {
+        let row = key::ActiveModel {
+            id: Set(key.id.as_str().to_owned()),
+            check_value: Set(key.check_value.clone()),
+            created_at: Set(at.0),
+        };
+        let keep = OnConflict::column(key::Column::Id).do_nothing().to_owned();
+        key::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,20 @@
+//! The schema and its history, the same for SQLite and PostgreSQL.
+//!
+//! To change it: add a file `m<date>_<number>_<name>.rs` and name it below. A migration never names the
+//! entities (they move on, it does not), and is safe beside the version before it: add first, take away
+//! one release later.
+#![expect(elided_lifetimes_in_paths, reason = "sea-orm-migration declares its trait without lifetimes")]
+
+use sea_orm_migration::prelude::*;
+
+mod m20261123_000001_initial;
+
+/// All migrations, oldest first.
+pub(super) struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261123_000001_initial::Migration)]
+    }
+}

@@ -1,0 +1,48 @@
+//! The database: the only place that knows sea-orm. It sees sealed bytes, never a value.
+//!
+//! Reads are methods of [`Store`] and take one statement each, so that what they return was true at one
+//! moment. Writes are methods of [`Tx`], which exists only inside [`Store::write`]: all of them together
+//! happen or none does. Every query of an agent starts from its tenant or from the agent's locked row.
+//!
+//! To add a table: an entity, a migration, a file here named after it. Rules: never ask for a second
+//! connection inside a transaction; read back in the same transaction; lists come in pages.
+
+mod agents;
+mod audit;
+mod connect;
+mod entity;
+mod error;
+mod idempotency;
+mod keys;
+mod migrate;
+mod migration;
+mod secrets;
+mod tokens;
+mod writer;
+
+use sea_orm::DatabaseConnection;
+
+pub use agents::{AgentRow, Deployment, WrappedKeyRow};
+pub use connect::{Config, DatabaseUrl};
+pub use error::{Error, Transient};
+pub use idempotency::Remembered;
+pub use keys::KeyRow;
+pub use secrets::{SealedSecret, SealedWrite, StoredSecret};
+pub use writer::Tx;
+
+/// The database, of either kind. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    reader: DatabaseConnection,
+    writer: writer::Writer,
+}
+
+impl Store {
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        Ok(self.reader.ping().await?)
+    }
+}

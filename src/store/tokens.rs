@@ -1,0 +1,168 @@
+//! Tokens, by the SHA-256 of their text.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
+};
+
+use super::{
+    Error, Store, Tx,
+    entity::{tenant, token},
+};
+use crate::domain::{
+    AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
+};
+
+// === impl Store ===
+
+impl Store {
+    /// Finds a token by the SHA-256 of its text, also a revoked or expired one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
+        let row = token::Entity::find().filter(token::Column::Hash.eq(hash)).one(&self.reader).await?;
+        row.map(to_record).transpose()
+    }
+
+    /// Whether there is any token at all.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn has_tokens(&self) -> Result<bool, Error> {
+        Ok(token::Entity::find().limit(1).count(&self.reader).await? > 0)
+    }
+
+    /// Reads a page of a tenant's tokens, newest first. The cursor is creation time and id.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn tokens(
+        &self,
+        tenant: &TenantId,
+        page: &PageRequest<(Timestamp, TokenId)>,
+    ) -> Result<Page<TokenRecord, (Timestamp, TokenId)>, Error> {
+        let mut query = token::Entity::find().filter(token::Column::TenantId.eq(tenant.as_str()));
+        if let Some((at, id)) = &page.after {
+            let same_time = token::Column::CreatedAt.eq(at.0).and(token::Column::Id.lt(id.as_str()));
+            query = query.filter(Condition::any().add(token::Column::CreatedAt.lt(at.0)).add(same_time));
+        }
+        let rows = query
+            .order_by_desc(token::Column::CreatedAt)
+            .order_by_desc(token::Column::Id)
+            .limit(page.size + 1)
+            .all(&self.reader)
+            .await?;
+        let records = rows.into_iter().map(to_record).collect::<Result<_, _>>()?;
+        Ok(Page::from_overfull(records, page.size, |record: &TokenRecord| {
+            (record.created_at, record.id.clone())
+        }))
+    }
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// Makes sure that a tenant is there.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn ensure_tenant(&self, id: &TenantId, name: &str, at: Timestamp) -> Result<(), Error> {
+        let row = tenant::ActiveModel {
+            id: Set(id.as_str().to_owned()),
+            name: Set(name.to_owned()),
+            created_at: Set(at.0),
+        };
+        let keep = OnConflict::column(tenant::Column::Id).do_nothing().to_owned();
+        tenant::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
+        Ok(())
+    }
+
+    /// Adds a token unless there is one of this text already, and says whether it did.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn add_token(&self, record: &TokenRecord, hash: &[u8]) -> Result<bool, Error> {
+        let TokenRecord { id, tenant, grant, created_at, revoked_at } = record;
+        let TokenGrant { name, scopes, agents, email, expires_at } = grant;
+        let row = token::ActiveModel {
+            id: Set(id.as_str().to_owned()),
+            hash: Set(hash.to_vec()),
+            tenant_id: Set(tenant.as_str().to_owned()),
+            name: Set(name.clone()),
+            scopes: Set(join(scopes.iter().map(|scope| scope.as_str()))),
+            agents: Set(match agents {
+                AgentScope::All => None,
+                AgentScope::Only(ids) => Some(join(ids.iter().map(AgentId::as_str))),
+            }),
+            email: Set(email.clone()),
+            created_at: Set(created_at.0),
+            expires_at: Set(expires_at.map(|at| at.0)),
+            revoked_at: Set(revoked_at.map(|at| at.0)),
+        };
+        let keep = OnConflict::column(token::Column::Hash).do_nothing().to_owned();
+        let added = token::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
+        Ok(added > 0)
+    }
+
+    /// Revokes a tenant's token; one that is revoked already keeps its time. `None` if there is no such
+    /// token; else the token, and whether it was this call that revoked it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn revoke_token(
+        &self,
+        tenant: &TenantId,
+        id: &TokenId,
+        at: Timestamp,
+    ) -> Result<Option<(TokenRecord, bool)>, Error> {
+        let of_tenant = token::Column::TenantId.eq(tenant.as_str());
+        let changed = token::Entity::update_many()
+            .col_expr(token::Column::RevokedAt, at.0.into())
+            .filter(token::Column::Id.eq(id.as_str()))
+            .filter(of_tenant.clone())
+            .filter(token::Column::RevokedAt.is_null())
+            .exec(&self.0)
+            .await?;
+        let row = token::Entity::find_by_id(id.as_str()).filter(of_tenant).one(&self.0).await?;
+        let record = row.map(to_record).transpose()?;
+        Ok(record.map(|record| (record, changed.rows_affected > 0)))
+    }
+}
+
+fn join(words: impl Iterator<Item = impl AsRef<str>>) -> String {
+    words.map(|word| word.as_ref().to_owned()).collect::<Vec<_>>().join(" ")
+}
+
+fn to_record(row: token::Model) -> Result<TokenRecord, Error> {
+    let token::Model {
+        id,
+        hash: _,
+        tenant_id,
+        name,
+        scopes,
+        agents,
+        email,
+        created_at,
+        expires_at,
+        revoked_at,
+    } = row;
+    let scopes = scopes
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<Vec<Scope>, _>>()
+        .map_err(|_unknown| Error::Inconsistent("tokens.scopes are known"))?;
+    let agents = match agents {
+        None => AgentScope::All,
+        Some(ids) => {
+            AgentScope::Only(ids.split_whitespace().map(|id| AgentId::from_stored(id.to_owned())).collect())
+        }
+    };
+    Ok(TokenRecord {
+        id: TokenId::from_stored(id),
+        tenant: TenantId::from_stored(tenant_id),
+        grant: TokenGrant { name, scopes, agents, email, expires_at: expires_at.map(Timestamp) },
+        created_at: Timestamp(created_at),
+        revoked_at: revoked_at.map(Timestamp),
+    })
+}

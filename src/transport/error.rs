@@ -1,0 +1,210 @@
+//! One table for both protocols: what kind of error it is → which codes, which sentence.
+//!
+//! A failure of ours is logged here, once, with its causes; the caller gets the sentence and no more.
+
+use std::{error::Error as StdError, time::Duration};
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Map, Value, json};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
+
+use crate::{
+    domain::{Fault, Faults},
+    service::{Error, Kind},
+};
+
+/// Who gives the reasons in `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "secrets.superserve.ai";
+
+/// When to call again, where the error does not know better.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What both protocols say of a kind of error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    pub(super) code: Code,
+    pub(super) status: StatusCode,
+    pub(super) detail: &'static str,
+}
+
+/// The table.
+pub(super) fn row(kind: Kind) -> Row {
+    let (code, status, detail) = match kind {
+        Kind::Unauthenticated => (Code::Unauthenticated, StatusCode::UNAUTHORIZED, "Not authenticated"),
+        Kind::PermissionDenied => (Code::PermissionDenied, StatusCode::FORBIDDEN, "Permission denied"),
+        Kind::AgentNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Agent not found"),
+        Kind::SecretNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Secret not found"),
+        Kind::TokenNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Token not found"),
+        Kind::Invalid => {
+            (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY, "Invalid secret format")
+        }
+        Kind::RevisionMismatch => (Code::Aborted, StatusCode::CONFLICT, "Revision mismatch"),
+        Kind::RequiredSecretsMissing => {
+            (Code::FailedPrecondition, StatusCode::CONFLICT, "Required secrets are missing")
+        }
+        Kind::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
+        Kind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+        Kind::TimedOut => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "Request timed out"),
+        Kind::DataLoss => (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+        Kind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
+    };
+    Row { code, status, detail }
+}
+
+/// The error as gRPC says it.
+pub(super) fn to_status(error: &Error) -> Status {
+    log(error);
+    let Row { code, detail, .. } = row(error.kind());
+    let mut details = ErrorDetails::new();
+    details.set_error_info(error.reason(), DOMAIN, metadata(error));
+    if let Error::Invalid(faults) = error {
+        details.set_bad_request(faults.iter().map(violation).collect::<Vec<_>>());
+    }
+    if let Error::RequiredSecretsMissing(missing) = error {
+        let violations = missing
+            .iter()
+            .map(|name| PreconditionViolation::new("REQUIRED_SECRET", name.as_str(), "is required and not set"));
+        details.set_precondition_failure(violations.collect::<Vec<_>>());
+    }
+    if let Some(after) = retry_after(error) {
+        details.set_retry_info(Some(after));
+    }
+    Status::with_error_details(code, detail, details)
+}
+
+/// The error as REST says it.
+pub(super) fn to_response(error: &Error) -> Response {
+    log(error);
+    let Row { status, detail, .. } = row(error.kind());
+    let mut response = envelope(status, detail, details(error));
+    let headers = response.headers_mut();
+    if error.kind() == Kind::Unauthenticated {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(after) = retry_after(error) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+    }
+    response
+}
+
+/// The error as REST says it of a call that carried `If-Match`: a mismatch is then 412.
+pub(super) fn to_conditional_response(error: &Error) -> Response {
+    let mut response = to_response(error);
+    if error.kind() == Kind::RevisionMismatch {
+        let detail = row(error.kind()).detail;
+        response = envelope(StatusCode::PRECONDITION_FAILED, detail, details(error));
+    }
+    response
+}
+
+/// The one shape of a REST error.
+pub(super) fn envelope(status: StatusCode, detail: &str, details: Map<String, Value>) -> Response {
+    let body = json!({ "status": status.as_u16(), "detail": detail, "details": details });
+    (status, axum::Json(body)).into_response()
+}
+
+fn details(error: &Error) -> Map<String, Value> {
+    let value = match error {
+        Error::PermissionDenied { required } => json!({ "required_scope": required.as_str() }),
+        Error::AgentNotFound => json!({ "code": "agent_not_found" }),
+        Error::SecretNotFound => json!({ "code": "secret_not_found" }),
+        Error::TokenNotFound => json!({ "code": "token_not_found" }),
+        Error::Invalid(faults) => json!({ "errors": faults_json(faults) }),
+        Error::RevisionMismatch { current } => json!({ "revision": current.0 }),
+        Error::RequiredSecretsMissing(missing) => {
+            json!({ "missing_required": missing.iter().map(|name| name.as_str()).collect::<Vec<_>>() })
+        }
+        Error::Unauthenticated
+        | Error::RateLimited { .. }
+        | Error::Overloaded
+        | Error::TimedOut
+        | Error::DataLoss { .. }
+        | Error::Store(_)
+        | Error::Crypto(_)
+        | Error::Bug(_) => json!({}),
+    };
+    if let Value::Object(map) = value { map } else { Map::new() }
+}
+
+fn faults_json(faults: &Faults) -> Vec<Value> {
+    let fault = |Fault { key, code, limit }: &Fault| match limit {
+        Some(limit) => json!({ "key": key, "code": code.as_str(), "limit": limit }),
+        None => json!({ "key": key, "code": code.as_str() }),
+    };
+    faults.iter().map(fault).collect()
+}
+
+fn violation(Fault { key, code, limit }: &Fault) -> FieldViolation {
+    let mut violation = FieldViolation::new(key, match limit {
+        Some(limit) => format!("{} (limit {limit})", code.advice()),
+        None => code.advice().to_owned(),
+    });
+    violation.reason = code.as_str().to_ascii_uppercase();
+    violation
+}
+
+fn metadata(error: &Error) -> std::collections::HashMap<String, String> {
+    let pair = match error {
+        Error::PermissionDenied { required } => Some(("required_scope", required.as_str().to_owned())),
+        Error::RevisionMismatch { current } => Some(("revision", current.0.to_string())),
+        _ => None,
+    };
+    pair.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::RateLimited { retry_after } => Some(*retry_after),
+        error if error.kind() == Kind::Unavailable => Some(RETRY_AFTER),
+        _ => None,
+    }
+}
+
+fn log(error: &Error) {
+    match error.kind() {
+        Kind::Internal | Kind::DataLoss | Kind::Unavailable => {
+            tracing::error!(reason = error.reason(), error = chain(error), "a call failed");
+        }
+        _ => tracing::debug!(reason = error.reason(), "a call was refused"),
+    }
+}
+
+/// An error with all its causes on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_protocols_agree_on_whose_fault_it_is() {
+        for kind in Kind::ALL {
+            let Row { code, status, detail } = row(kind);
+            let ours = matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
+            assert_eq!(status.is_server_error(), ours, "{kind:?}");
+            assert!(detail.chars().next().is_some_and(char::is_uppercase), "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_fault_is_said_the_same_way_on_both_sides() {
+        let error = Error::invalid(Fault::over("A", crate::domain::FaultCode::TooLong, 7));
+        let status = to_status(&error);
+        let request = status.get_details_bad_request().unwrap();
+        let violation = &request.field_violations[0];
+        assert_eq!((violation.field.as_str(), violation.reason.as_str()), ("A", "TOO_LONG"));
+        assert_eq!(violation.description, "is too long (limit 7)");
+        assert_eq!(details(&error), *json!({"errors": [{"key": "A", "code": "too_long", "limit": 7}]}).as_object().unwrap());
+    }
+}

@@ -1,0 +1,51 @@
+//! `TokensService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{convert, open};
+use crate::{
+    proto::v1::{
+        CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
+        RevokeTokenResponse, WhoAmIRequest, WhoAmIResponse, tokens_service_server::TokensService,
+    },
+    service::{NewToken, Service},
+    transport::{error::to_status, timestamp},
+};
+
+#[tonic::async_trait]
+impl TokensService for Service {
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenResponse>, Status> {
+        let (call, CreateTokenRequest { name, scopes, agent_ids, expires_at, email }) = open(request)?;
+        let expires_at = expires_at.as_ref().map(timestamp::from_wire);
+        let new = NewToken { name, scopes, agent_ids, expires_at, email };
+        let (record, text) = self.create_token(&call, new).await.map_err(|error| to_status(&error))?;
+        let token = Some(convert::token(record));
+        Ok(Response::new(CreateTokenResponse { token, text: text.expose().to_owned() }))
+    }
+
+    async fn list_tokens(&self, request: Request<ListTokensRequest>) -> Result<Response<ListTokensResponse>, Status> {
+        let (call, ListTokensRequest { page_size, page_token }) = open(request)?;
+        let size = convert::page_size(page_size);
+        let page = self.list_tokens(&call, size, &page_token).await.map_err(|error| to_status(&error))?;
+        let tokens = page.rows.into_iter().map(convert::token).collect();
+        Ok(Response::new(ListTokensResponse { tokens, next_page_token: page.next_page_token }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenResponse>, Status> {
+        let (call, RevokeTokenRequest { token_id }) = open(request)?;
+        let record = self.revoke_token(&call, &token_id).await.map_err(|error| to_status(&error))?;
+        Ok(Response::new(RevokeTokenResponse { token: Some(convert::token(record)) }))
+    }
+
+    async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
+        let (call, WhoAmIRequest {}) = open(request)?;
+        let tenant = call.tenant().to_string();
+        Ok(Response::new(WhoAmIResponse { token: Some(convert::token(call.principal.token)), tenant }))
+    }
+}

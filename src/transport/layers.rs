@@ -1,0 +1,144 @@
+//! The layers in their order, and the fork between gRPC and REST.
+
+use std::{sync::Arc, time::Duration};
+
+use ::http::{HeaderName, HeaderValue, Method, Request, header};
+use axum::{
+    Router,
+    body::Body,
+    middleware::{self, Next},
+    response::Response,
+};
+use tonic_health::server::HealthReporter;
+use tonic_web::GrpcWebLayer;
+use tower::{ServiceBuilder, ServiceExt as _};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+
+use super::{
+    access::{self, Observer},
+    gate::{self, Gate, Limiter},
+    grpc, http,
+};
+use crate::service::{Error, Service};
+
+/// The settings of the transports.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The longest request body, in bytes.
+    pub request_bytes: usize,
+    /// How long a call may take; a gRPC caller may ask for less.
+    pub timeout: Duration,
+    /// The most calls under way at a time; more are refused at once.
+    pub concurrent_requests: usize,
+    /// Calls a second that each token may make, with bursts of as many; `None` for no limit.
+    pub rate_limit: Option<std::num::NonZeroU32>,
+    /// The origins whose pages may call; none by default.
+    pub cors_origins: Vec<HeaderValue>,
+}
+
+/// Which of the two protocols a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// gRPC and gRPC-Web.
+    Grpc,
+    /// Everything else.
+    Rest,
+}
+
+/// Puts everything on one router.
+pub fn router(service: &Service, health: HealthReporter, config: &Config, observer: Observer) -> Router {
+    let limiter = Arc::new(Limiter::new(config));
+    let gate = |protocol| Gate::new(protocol, service.clone(), Arc::clone(&limiter), config.timeout);
+    let grpc = grpc::router(service, health, config.request_bytes)
+        .layer(guarded(gate(Protocol::Grpc)))
+        .layer(GrpcWebLayer::new());
+    let rest = http::router(service, config.request_bytes).layer(guarded(gate(Protocol::Rest)));
+    let fork = Router::new().fallback(move |request: Request<Body>| {
+        let router = match Protocol::of(&request) {
+            Protocol::Grpc => grpc.clone(),
+            Protocol::Rest => rest.clone(),
+        };
+        router.oneshot(request)
+    });
+    fork.layer(cors(&config.cors_origins))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(observer, access::observe))
+}
+
+/// What every call passes before its handler, in this order.
+fn guarded(
+    gate: Gate,
+) -> impl tower::Layer<
+    axum::routing::Route,
+    Service: tower::Service<
+        Request<Body>,
+        Response = Response,
+        Error = std::convert::Infallible,
+        Future: Send + 'static,
+    > + Clone
+                 + Send
+                 + Sync
+                 + 'static,
+> + Clone
++ Send
++ Sync
++ 'static {
+    ServiceBuilder::new()
+        .layer(middleware::from_fn_with_state(gate.clone(), gate::shed))
+        .layer(middleware::from_fn_with_state(gate.clone(), gate::deadline))
+        .layer(middleware::from_fn_with_state(gate.clone(), gate::authenticate))
+        .layer(middleware::from_fn_with_state(gate, gate::limit_rate))
+}
+
+/// A panic is answered like any failure of ours; its text went to the log by the panic hook.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
+fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
+    super::error::to_response(&Error::Bug("a handler panicked"))
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    if origins.is_empty() {
+        return CorsLayer::new();
+    }
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "etag", "retry-after"];
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins.iter().cloned()))
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            HeaderName::from_static("grpc-timeout"),
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("x-grpc-web"),
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("x-user-agent"),
+        ])
+        .expose_headers(exposed.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(600))
+}
+
+// === impl Protocol ===
+
+impl Protocol {
+    /// gRPC and gRPC-Web requests say so by their content type.
+    pub(super) fn of(request: &Request<Body>) -> Self {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
+            Self::Grpc
+        } else {
+            Self::Rest
+        }
+    }
+
+    /// An error as this protocol says it.
+    pub(super) fn refuse(self, error: &Error) -> Response {
+        match self {
+            Self::Grpc => super::error::to_status(error).into_http(),
+            Self::Rest => super::error::to_response(error),
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Words in, words out: gRPC, gRPC-Web and REST on one port. No decisions are made here.
+//!
+//! A request passes, from outside in (`layers`): its id and the access log, the net for panics, CORS; then
+//! by its content type to gRPC or REST; and there, the same for both, the limit of concurrent calls, the
+//! deadline, authentication and the rate limit. Then a handler of `grpc` or `http` turns its words into a
+//! call of [`Service`](crate::service::Service) and the outcome into words, errors by the one table of
+//! `error`.
+
+mod access;
+mod error;
+mod gate;
+mod grpc;
+mod http;
+mod layers;
+pub mod listener;
+mod timestamp;
+
+pub use access::{Finished, Observer};
+pub use error::DOMAIN;
+pub use grpc::SERVICE_NAMES;
+pub use http::openapi;
+pub use layers::{Config, router};
