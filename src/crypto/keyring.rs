@@ -1,0 +1,180 @@
+//! The key-encryption keys of an installation.
+
+use std::{fmt, iter, mem};
+
+use super::kek::{Kek, check_value_fingerprint};
+use super::{CryptoError, KekState, KeyCheck, KeyringError, Random};
+use crate::domain::{KekId, Timestamp};
+
+/// Key-encryption keys with different ids, one of them primary. There is no empty keyring.
+///
+/// To rotate: [`Keyring::add_key`], give the file to every replica, [`Keyring::promote`], give it to them
+/// again, [`Keyring::rewrap`] what older keys wrapped. Then nothing needs those any more.
+pub struct Keyring {
+    pub(super) primary: Kek,
+    pub(super) others: Vec<Kek>,
+}
+
+/// What may be told of one key of a keyring.
+#[derive(Clone, Copy)]
+pub struct KeyEntry<'a> {
+    pub(super) kek: &'a Kek,
+    state: KekState,
+}
+
+// === impl Keyring ===
+
+impl Keyring {
+    /// Makes a keyring of one new key.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`].
+    pub fn generate(random: &Random, now: Timestamp) -> Result<Self, CryptoError> {
+        Ok(Self { primary: Kek::generate(random, now)?, others: Vec::new() })
+    }
+
+    /// Adds a new key, decrypt-only until [`Keyring::promote`], and says its id.
+    ///
+    /// # Errors
+    /// [`CryptoError::NoRandomness`]; the keyring is then as it was.
+    pub fn add_key(&mut self, random: &Random, now: Timestamp) -> Result<KekId, CryptoError> {
+        let kek = Kek::generate(random, now)?;
+        let id = kek.id.clone();
+        self.others.push(kek);
+        Ok(id)
+    }
+
+    /// Makes this key primary, and the one that was so decrypt-only.
+    ///
+    /// # Errors
+    /// [`KeyringError::UnknownKey`].
+    pub fn promote(&mut self, id: &KekId) -> Result<(), KeyringError> {
+        if self.primary.id == *id {
+            return Ok(());
+        }
+        match self.others.iter_mut().find(|kek| kek.id == *id) {
+            Some(kek) => mem::swap(&mut self.primary, kek),
+            None => return Err(KeyringError::UnknownKey(id.clone())),
+        }
+        Ok(())
+    }
+
+    /// The key that wraps.
+    #[must_use]
+    pub fn primary(&self) -> KeyEntry<'_> {
+        KeyEntry { kek: &self.primary, state: KekState::Primary }
+    }
+
+    /// All keys, the primary one first.
+    pub fn entries(&self) -> impl Iterator<Item = KeyEntry<'_>> {
+        let others = self.others.iter().map(|kek| KeyEntry { kek, state: KekState::DecryptOnly });
+        iter::once(self.primary()).chain(others)
+    }
+
+    /// The key of this id.
+    #[must_use]
+    pub fn get(&self, id: &KekId) -> Option<KeyEntry<'_>> {
+        self.entries().find(|entry| entry.id() == id)
+    }
+
+    /// Whether the key of this id is the one whose check value a database holds; told in constant time.
+    #[must_use]
+    pub fn verify(&self, id: &KekId, check_value: &[u8]) -> KeyCheck {
+        self.get(id).map_or(KeyCheck::Unknown, |entry| entry.kek.check(check_value))
+    }
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}
+
+// === impl KeyEntry ===
+
+impl<'a> KeyEntry<'a> {
+    /// Its id.
+    #[must_use]
+    pub fn id(self) -> &'a KekId {
+        &self.kek.id
+    }
+
+    /// What it is used for.
+    #[must_use]
+    pub fn state(self) -> KekState {
+        self.state
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created_at(self) -> Timestamp {
+        self.kek.created_at
+    }
+
+    /// What the database keeps to know this key again: it says nothing else about the key.
+    #[must_use]
+    pub fn check_value(self) -> [u8; 32] {
+        self.kek.check_value
+    }
+
+    /// Twelve hex digits of the check value, safe to print: what people compare.
+    #[must_use]
+    pub fn fingerprint(self) -> String {
+        check_value_fingerprint(&self.kek.check_value)
+    }
+}
+
+impl fmt::Debug for KeyEntry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyEntry")
+            .field("id", self.id())
+            .field("state", &self.state)
+            .field("created_at", &self.created_at())
+            .field("fingerprint", &self.fingerprint())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keyring() -> Keyring {
+        Keyring::generate(&Random::new(), Timestamp(1)).unwrap()
+    }
+
+    #[test]
+    fn a_new_key_waits_for_its_promotion() {
+        let mut keyring = keyring();
+        let first = keyring.primary().id().clone();
+        let second = keyring.add_key(&Random::new(), Timestamp(2)).unwrap();
+        assert_eq!(keyring.primary().id(), &first);
+        assert_eq!(keyring.get(&second).unwrap().state(), KekState::DecryptOnly);
+        keyring.promote(&second).unwrap();
+        keyring.promote(&second).unwrap();
+        let states: Vec<_> = keyring.entries().map(|key| (key.id().clone(), key.state())).collect();
+        assert_eq!(states, [(second, KekState::Primary), (first, KekState::DecryptOnly)]);
+        assert_eq!(keyring.primary().created_at(), Timestamp(2));
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_cannot_be_promoted() {
+        let (mut keyring, stranger) = (keyring(), KekId::from_random(7));
+        let before = keyring.primary().id().clone();
+        assert_eq!(keyring.promote(&stranger), Err(KeyringError::UnknownKey(stranger)));
+        assert_eq!(keyring.primary().id(), &before);
+    }
+
+    #[test]
+    fn the_check_value_tells_the_key() {
+        let (one, other) = (keyring(), keyring());
+        let key = one.primary();
+        assert_eq!(one.verify(key.id(), &key.check_value()), KeyCheck::Right);
+        assert_eq!(one.verify(key.id(), &other.primary().check_value()), KeyCheck::Wrong);
+        assert_eq!(one.verify(key.id(), &key.check_value()[..31]), KeyCheck::Wrong);
+        assert_eq!(one.verify(key.id(), &[]), KeyCheck::Wrong);
+        assert_eq!(other.verify(key.id(), &key.check_value()), KeyCheck::Unknown);
+        assert_eq!(check_value_fingerprint(&key.check_value()), key.fingerprint());
+        assert_eq!(key.fingerprint().len(), 12);
+    }
+}
