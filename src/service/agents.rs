@@ -7,9 +7,7 @@ use futures_util::FutureExt as _;
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::{
     crypto::DataKey,
-    domain::{
-        Action, Agent, AgentId, AgentName, Command, Fault, FaultCode, Faults, RequiredSecret, Scope,
-    },
+    domain::{Action, Agent, AgentId, AgentName, Command, Fault, FaultCode, Faults, RequiredSecret, Scope},
     store::{Deployment, Tx, WrappedKeyRow},
 };
 
@@ -109,7 +107,9 @@ impl Service {
         let page = page_token::request(page_size, page_token, Some)?;
         let name = Some(name).filter(|name| !name.is_empty());
         // PostgreSQL cannot store a NUL in text, so no agent has such a name
-        if name.is_some_and(|name| name.contains('\0')) || page.after.as_ref().is_some_and(|it| it.contains('\0')) {
+        if name.is_some_and(|name| name.contains('\0'))
+            || page.after.as_ref().is_some_and(|it| it.contains('\0'))
+        {
             return Err(Error::invalid(Fault::new("name", FaultCode::InvalidName)));
         }
         let scope = &call.principal.token.grant.agents;

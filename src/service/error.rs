@@ -54,6 +54,9 @@ pub enum Error {
     /// More calls are under way than this server takes.
     #[error("too many calls are under way")]
     Overloaded,
+    /// The server is about to stop.
+    #[error("the server is stopping")]
+    Closing,
     /// The call took longer than it may.
     #[error("the call took too long")]
     TimedOut,
@@ -123,7 +126,9 @@ impl Error {
             Self::RevisionMismatch { .. } => Kind::RevisionMismatch,
             Self::RequiredSecretsMissing(_) => Kind::RequiredSecretsMissing,
             Self::RateLimited { .. } => Kind::RateLimited,
-            Self::Overloaded | Self::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
+            Self::Overloaded
+            | Self::Closing
+            | Self::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
                 Kind::Unavailable
             }
             Self::TimedOut => Kind::TimedOut,

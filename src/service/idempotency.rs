@@ -41,7 +41,11 @@ impl<'r> Attempt<'r> {
     }
 
     /// The answer that this request got before, if it is a repeat.
-    pub(super) async fn recall<T: DeserializeOwned>(&self, service: &Service, tx: &Tx) -> Result<Option<T>, Error> {
+    pub(super) async fn recall<T: DeserializeOwned>(
+        &self,
+        service: &Service,
+        tx: &Tx,
+    ) -> Result<Option<T>, Error> {
         let Some(key) = self.key else { return Ok(None) };
         let since = service.parts.clock.now().plus_seconds(-KEPT_SECONDS);
         let Some(remembered) = tx.recall(self.agent, key, since).await? else { return Ok(None) };

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 
 use super::{Error, Service};
 use crate::{
-    crypto::{KeyCheck, Keyring},
+    crypto::{KeyCheck, KeyEntry, Keyring, check_value_fingerprint},
     domain::KekId,
     store::{KeyRow, Store},
 };
@@ -91,7 +91,11 @@ pub async fn compare(store: &Store, keyring: &Keyring) -> Result<Vec<KeyUse>, Ke
             KeyCheck::Right => {}
             KeyCheck::Unknown if agents == 0 => {}
             KeyCheck::Unknown => return Err(KeyProblem::Missing { id: row.id, agents }),
-            KeyCheck::Wrong { found, needed } => return Err(KeyProblem::Wrong { id: row.id, found, needed }),
+            KeyCheck::Wrong => {
+                let found = keyring.get(&row.id).map(KeyEntry::fingerprint).unwrap_or_default();
+                let needed = check_value_fingerprint(&row.check_value);
+                return Err(KeyProblem::Wrong { id: row.id, found, needed });
+            }
         }
     }
     Ok(usage.into_iter().map(|(id, agents)| KeyUse { id, agents }).collect())

@@ -22,6 +22,7 @@ mod tokens;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 pub use agents::{Deployed, NewAgent};
 pub use audit::Run;
@@ -36,9 +37,7 @@ pub use tokens::NewToken;
 
 use crate::{
     crypto::{DataKey, Keyring, Random, WrappedKey},
-    domain::{
-        Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId,
-    },
+    domain::{Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId},
     store::{AgentRow, Store, Tx},
 };
 
@@ -61,6 +60,8 @@ pub struct Parts {
     pub clock: Clock,
     /// What is too much.
     pub limits: Limits,
+    /// Once it is cancelled, streams end, so that the server can stop.
+    pub closing: CancellationToken,
 }
 
 /// One call: who makes it and where it comes from.

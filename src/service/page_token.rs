@@ -31,9 +31,11 @@ pub(super) fn request<Cursor>(
 }
 
 /// Writes a page for a caller. `encode` writes the cursor of this list.
-pub(super) fn page<Row, Cursor>(page: Page<Row, Cursor>, encode: impl FnOnce(Cursor) -> String) -> PageOf<Row> {
-    let next_page_token =
-        page.next.map(|cursor| URL_SAFE_NO_PAD.encode(encode(cursor))).unwrap_or_default();
+pub(super) fn page<Row, Cursor>(
+    page: Page<Row, Cursor>,
+    encode: impl FnOnce(Cursor) -> String,
+) -> PageOf<Row> {
+    let next_page_token = page.next.map(|cursor| URL_SAFE_NO_PAD.encode(encode(cursor))).unwrap_or_default();
     PageOf { rows: page.rows, next_page_token }
 }
 

@@ -77,7 +77,9 @@ impl Checked {
 
     fn add(&mut self, RawEntry { key, mut value }: RawEntry, limits: &Limits) {
         let name = SecretName::new(&key, limits).map_err(|code| match code {
-            FaultCode::InvalidKey if key.len() > limits.key_bytes => Fault::over(&key, code, limits.key_bytes),
+            FaultCode::InvalidKey if key.len() > limits.key_bytes => {
+                Fault::over(&key, code, limits.key_bytes)
+            }
             code => Fault::new(&key, code),
         });
         let value = SecretValue::new(std::mem::take(&mut *value), limits).map_err(|code| match code {
@@ -97,9 +99,10 @@ impl Checked {
         for code in WarningCode::inspect(&value) {
             self.warnings.push(Warning { key: name.clone(), code });
         }
-        if self.entries.insert(name.clone(), value).is_some() {
+        if self.entries.contains_key(&name) {
             self.faults.push(Fault::new(name.as_str(), FaultCode::Duplicate));
         }
+        self.entries.insert(name, value);
     }
 
     /// Holds the entries to what the agent declares and says what is wrong in all.
@@ -132,7 +135,9 @@ impl Plan {
             let before = stored.iter().find(|secret| secret.name == *name);
             let change = match before {
                 None => ChangeKind::Added,
-                Some(secret) if Fingerprint::from_stored(&secret.fingerprint) == Some(fingerprint.clone()) => {
+                Some(secret)
+                    if Fingerprint::from_stored(&secret.fingerprint) == Some(fingerprint) =>
+                {
                     ChangeKind::Unchanged
                 }
                 Some(_) => ChangeKind::Replaced,

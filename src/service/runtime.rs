@@ -31,7 +31,11 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::AgentNotFound`]; [`Error::Store`].
-    pub async fn check_required(&self, call: &Call, agent: &str) -> Result<(Vec<SecretName>, Revision), Error> {
+    pub async fn check_required(
+        &self,
+        call: &Call,
+        agent: &str,
+    ) -> Result<(Vec<SecretName>, Revision), Error> {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         let agent = self.parts.store.agent(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)?;
         Ok((agent.missing_secrets(), agent.revision))
@@ -63,7 +67,7 @@ impl Service {
         let key = self.data_key(agent)?;
         let mut values = BTreeMap::new();
         for secret in secrets {
-            values.insert(secret.name.clone(), self.open(agent, &key, secret)?);
+            values.insert(secret.name.clone(), Self::open(agent, &key, secret)?);
         }
         Ok(Environment { values, revision: agent.revision })
     }
@@ -88,7 +92,7 @@ impl Service {
         .await
     }
 
-    /// The agent's revision at once and at each change, until the agent is gone.
+    /// The agent's revision at once and at each change, until the agent is gone or the server stops.
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::AgentNotFound`], also later in the
@@ -106,7 +110,8 @@ impl Service {
             async move {
                 let mut current = current;
                 while told == Some(current) {
-                    tokio::time::sleep(WATCH_EVERY).await;
+                    let closing = &service.parts.closing;
+                    closing.run_until_cancelled(tokio::time::sleep(WATCH_EVERY)).await.ok_or(Error::Closing)?;
                     current = service.revision_of(&call, &id).await?;
                 }
                 Ok(Some((current, (Some(current), current))))

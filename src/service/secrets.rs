@@ -13,8 +13,8 @@ use super::{
 use crate::{
     crypto::{DataKey, Fingerprint, Place},
     domain::{
-        Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Revision, Scope, SecretMetadata,
-        SecretName, SecretValue,
+        Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Revision, Scope,
+        SecretMetadata, SecretName, SecretValue,
     },
     store::{AgentRow, SealedSecret, SealedWrite, StoredSecret, Tx},
 };
@@ -110,7 +110,8 @@ impl Service {
     /// [`Error::PermissionDenied`] without `secrets:write`; [`Error::AgentNotFound`]; [`Error::Invalid`]
     /// with all faults; [`Error::RevisionMismatch`]; [`Error::Store`].
     pub async fn set_secrets(&self, call: &Call, request: SetSecrets) -> Result<SetSecretsAnswer, Error> {
-        let SetSecrets { agent, entries, faults, expected_revision, idempotency_key, validate_only, prune } = request;
+        let SetSecrets { agent, entries, faults, expected_revision, idempotency_key, validate_only, prune } =
+            request;
         let agent = call.needs_on(Scope::SecretsWrite, &agent)?;
         let mut checked = Checked::new(entries, faults, &self.parts.limits);
         let idempotency_key = idempotency::parse(&idempotency_key).unwrap_or_else(|fault| {
@@ -118,8 +119,15 @@ impl Service {
             None
         });
         let call = call.clone();
-        let prepared =
-            Arc::new(PreparedSet { call, agent, checked, expected_revision, idempotency_key, validate_only, prune });
+        let prepared = Arc::new(PreparedSet {
+            call,
+            agent,
+            checked,
+            expected_revision,
+            idempotency_key,
+            validate_only,
+            prune,
+        });
         let service = self.clone();
         self.write(move |tx| {
             let (service, prepared) = (service.clone(), Arc::clone(&prepared));
@@ -174,7 +182,7 @@ impl Service {
                 name: name.clone(),
                 version: revision,
                 fingerprint: fingerprint.as_bytes().to_vec(),
-                sealed: key.seal(&place, value, &self.parts.random)?,
+                sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
             };
             event.secrets.push(AuditedSecret {
                 key: name.to_string(),
@@ -211,8 +219,10 @@ impl Service {
         if plan.keys.len() > limits.keys_per_agent {
             faults.push(Fault::over("", FaultCode::TooManyKeys, limits.keys_per_agent));
         }
-        let new: usize = entries.iter().map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
-        let staying = stored.iter().filter(|secret| !entries.contains_key(&secret.name) && !pruned(plan, &secret.name));
+        let new: usize =
+            entries.iter().map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
+        let staying =
+            stored.iter().filter(|secret| !entries.contains_key(&secret.name) && !pruned(plan, &secret.name));
         let at_most: usize = staying
             .map(|secret| secret.name.environment_bytes(DataKey::value_bytes_at_most(secret.sealed_bytes)))
             .sum();
@@ -230,7 +240,7 @@ impl Service {
         let mut bytes = 0;
         for secret in tx.sealed_of(&agent.id).await? {
             if plan.leaves(&secret.name) {
-                let value = self.open(agent, key, &secret)?;
+                let value = Self::open(agent, key, &secret)?;
                 bytes += secret.name.environment_bytes(value.expose().len());
             }
         }
@@ -238,7 +248,12 @@ impl Service {
     }
 
     /// Opens a sealed value.
-    pub(super) fn open(&self, agent: &AgentRow, key: &DataKey, secret: &SealedSecret) -> Result<SecretValue, Error> {
+    pub(super) fn open(
+        &self,
+        agent: &AgentRow,
+        key: &DataKey,
+        secret: &SealedSecret,
+    ) -> Result<SecretValue, Error> {
         let SealedSecret { name, version, fingerprint: _, sealed } = secret;
         let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: *version };
         key.open(&place, sealed).map_err(|error| {
@@ -324,7 +339,9 @@ impl PreparedSet {
         let warnings = self.checked.warnings.iter();
         SetSecretsAnswer {
             written: written(&plan.keys, revision),
-            warnings: warnings.map(|warning| (warning.key.to_string(), warning.code.as_str().to_owned())).collect(),
+            warnings: warnings
+                .map(|warning| (warning.key.to_string(), warning.code.as_str().to_owned()))
+                .collect(),
             changes: plan.changes.iter().map(|(name, kind)| (name.to_string(), *kind)).collect(),
         }
     }
@@ -364,7 +381,8 @@ fn written(keys: &[SecretName], revision: Revision) -> Written {
 }
 
 fn metadata(secret: StoredSecret) -> SecretMetadata {
-    let StoredSecret { name, version, fingerprint, sealed_bytes: _, created_at, updated_at, updated_by } = secret;
+    let StoredSecret { name, version, fingerprint, sealed_bytes: _, created_at, updated_at, updated_by } =
+        secret;
     let fingerprint = Fingerprint::from_stored(&fingerprint).map(|it| it.short()).unwrap_or_default();
     SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by }
 }

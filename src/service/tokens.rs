@@ -7,7 +7,8 @@ use ring::digest::{SHA256, digest};
 
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::domain::{
-    Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord, TokenText,
+    Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
+    TokenText,
 };
 
 /// The token to make, as the caller wrote it.
@@ -89,9 +90,14 @@ impl Service {
     /// # Errors
     /// [`Error::PermissionDenied`] without `tokens:admin` on all agents; [`Error::Invalid`] for a page token
     /// that is not of this list; [`Error::Store`].
-    pub async fn list_tokens(&self, call: &Call, size: u32, token: &str) -> Result<PageOf<TokenRecord>, Error> {
+    pub async fn list_tokens(
+        &self,
+        call: &Call,
+        size: u32,
+        token: &str,
+    ) -> Result<PageOf<TokenRecord>, Error> {
         call.needs_tokens_of_all()?;
-        let page = page_token::request(size, token, decode_cursor)?;
+        let page = page_token::request(size, token, |text| decode_cursor(&text))?;
         let page = self.parts.store.tokens(call.tenant(), &page).await?;
         Ok(page_token::page(page, |(at, id)| format!("{}.{id}", at.0)))
     }
@@ -123,18 +129,20 @@ impl Service {
         .await
     }
 
-    /// Makes sure that someone can call: adds `text`, if it is given, as an admin token; else, if there is
-    /// no token yet and `may_make`, makes one and returns it.
+    /// Whether there is any token at all.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn has_tokens(&self) -> Result<bool, Error> {
+        Ok(self.parts.store.has_tokens().await?)
+    }
+
+    /// Adds a token with all scopes but `secrets:resolve` in the default tenant. One that is there already,
+    /// also a revoked one, stays as it is.
     ///
     /// # Errors
     /// [`Error::Store`], [`Error::Crypto`].
-    pub async fn bootstrap(&self, text: Option<TokenText>, may_make: bool) -> Result<Option<TokenText>, Error> {
-        let given = text.is_some();
-        let text = match text {
-            Some(text) => text,
-            None if may_make && !self.parts.store.has_tokens().await? => self.parts.random.token()?,
-            None => return Ok(None),
-        };
+    pub async fn add_admin(&self, text: &TokenText) -> Result<(), Error> {
         let grant = TokenGrant {
             name: "admin".to_owned(),
             scopes: Scope::ADMIN.to_vec(),
@@ -146,7 +154,7 @@ impl Service {
         let call = Call { principal: Principal { token: record.clone() }, origin: Origin::default() };
         let mut event = self.event(&call, Action::TokenCreate, None)?;
         event.subject = record.id.to_string();
-        let admin = Arc::new((record, hash(&text), event));
+        let admin = Arc::new((record, hash(text), event));
         self.write(move |tx| {
             let admin = Arc::clone(&admin);
             async move {
@@ -159,8 +167,7 @@ impl Service {
             }
             .boxed()
         })
-        .await?;
-        Ok(if given { None } else { Some(text) })
+        .await
     }
 }
 
@@ -181,7 +188,7 @@ fn hash(text: &TokenText) -> Vec<u8> {
     digest(&SHA256, text.expose().as_bytes()).as_ref().to_vec()
 }
 
-fn decode_cursor(text: String) -> Option<(Timestamp, TokenId)> {
+fn decode_cursor(text: &str) -> Option<(Timestamp, TokenId)> {
     let (at, id) = text.split_once('.')?;
     Some((Timestamp(at.parse().ok()?), TokenId::parse(id)?))
 }

@@ -1,6 +1,10 @@
 //! One line and one observation a request, and the id that ties them together.
 
-use std::{fmt, sync::Arc, time::{Duration, Instant}};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ::http::{HeaderName, HeaderValue, StatusCode};
 use axum::{
@@ -127,7 +131,8 @@ fn rest_route(method: &::http::Method, response: &Response) -> String {
 }
 
 fn grpc_route(path: &str, response: &Response) -> String {
-    let known = grpc_code(response) != "12" && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/".contains(&b));
+    let known =
+        grpc_code(response) != "12" && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/".contains(&b));
     if known && super::grpc::SERVICE_NAMES.iter().any(|name| path.trim_start_matches('/').starts_with(name)) {
         path.to_owned()
     } else {

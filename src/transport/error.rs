@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
 use crate::{
-    domain::{Fault, Faults},
+    domain::{Fault, Faults, SecretName},
     service::{Error, Kind},
 };
 
@@ -37,9 +37,7 @@ pub(super) fn row(kind: Kind) -> Row {
         Kind::AgentNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Agent not found"),
         Kind::SecretNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Secret not found"),
         Kind::TokenNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Token not found"),
-        Kind::Invalid => {
-            (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY, "Invalid secret format")
-        }
+        Kind::Invalid => (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY, "Invalid secret format"),
         Kind::RevisionMismatch => (Code::Aborted, StatusCode::CONFLICT, "Revision mismatch"),
         Kind::RequiredSecretsMissing => {
             (Code::FailedPrecondition, StatusCode::CONFLICT, "Required secrets are missing")
@@ -63,9 +61,9 @@ pub(super) fn to_status(error: &Error) -> Status {
         details.set_bad_request(faults.iter().map(violation).collect::<Vec<_>>());
     }
     if let Error::RequiredSecretsMissing(missing) = error {
-        let violations = missing
-            .iter()
-            .map(|name| PreconditionViolation::new("REQUIRED_SECRET", name.as_str(), "is required and not set"));
+        let violations = missing.iter().map(|name| {
+            PreconditionViolation::new("REQUIRED_SECRET", name.as_str(), "is required and not set")
+        });
         details.set_precondition_failure(violations.collect::<Vec<_>>());
     }
     if let Some(after) = retry_after(error) {
@@ -78,7 +76,7 @@ pub(super) fn to_status(error: &Error) -> Status {
 pub(super) fn to_response(error: &Error) -> Response {
     log(error);
     let Row { status, detail, .. } = row(error.kind());
-    let mut response = envelope(status, detail, details(error));
+    let mut response = envelope(status, detail, &details(error));
     let headers = response.headers_mut();
     if error.kind() == Kind::Unauthenticated {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -94,13 +92,13 @@ pub(super) fn to_conditional_response(error: &Error) -> Response {
     let mut response = to_response(error);
     if error.kind() == Kind::RevisionMismatch {
         let detail = row(error.kind()).detail;
-        response = envelope(StatusCode::PRECONDITION_FAILED, detail, details(error));
+        response = envelope(StatusCode::PRECONDITION_FAILED, detail, &details(error));
     }
     response
 }
 
 /// The one shape of a REST error.
-pub(super) fn envelope(status: StatusCode, detail: &str, details: Map<String, Value>) -> Response {
+pub(super) fn envelope(status: StatusCode, detail: &str, details: &Map<String, Value>) -> Response {
     let body = json!({ "status": status.as_u16(), "detail": detail, "details": details });
     (status, axum::Json(body)).into_response()
 }
@@ -114,11 +112,12 @@ fn details(error: &Error) -> Map<String, Value> {
         Error::Invalid(faults) => json!({ "errors": faults_json(faults) }),
         Error::RevisionMismatch { current } => json!({ "revision": current.0 }),
         Error::RequiredSecretsMissing(missing) => {
-            json!({ "missing_required": missing.iter().map(|name| name.as_str()).collect::<Vec<_>>() })
+            json!({ "missing_required": missing.iter().map(SecretName::as_str).collect::<Vec<_>>() })
         }
         Error::Unauthenticated
         | Error::RateLimited { .. }
         | Error::Overloaded
+        | Error::Closing
         | Error::TimedOut
         | Error::DataLoss { .. }
         | Error::Store(_)
@@ -137,37 +136,43 @@ fn faults_json(faults: &Faults) -> Vec<Value> {
 }
 
 fn violation(Fault { key, code, limit }: &Fault) -> FieldViolation {
-    let mut violation = FieldViolation::new(key, match limit {
-        Some(limit) => format!("{} (limit {limit})", code.advice()),
-        None => code.advice().to_owned(),
-    });
+    let mut violation = FieldViolation::new(
+        key,
+        match limit {
+            Some(limit) => format!("{} (limit {limit})", code.advice()),
+            None => code.advice().to_owned(),
+        },
+    );
     violation.reason = code.as_str().to_ascii_uppercase();
     violation
 }
 
 fn metadata(error: &Error) -> std::collections::HashMap<String, String> {
-    let pair = match error {
-        Error::PermissionDenied { required } => Some(("required_scope", required.as_str().to_owned())),
-        Error::RevisionMismatch { current } => Some(("revision", current.0.to_string())),
-        _ => None,
+    let scope = if let Error::PermissionDenied { required } = error {
+        Some(("required_scope", required.as_str().to_owned()))
+    } else {
+        None
     };
-    pair.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let revision = if let Error::RevisionMismatch { current } = error {
+        Some(("revision", current.0.to_string()))
+    } else {
+        None
+    };
+    scope.into_iter().chain(revision).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn retry_after(error: &Error) -> Option<Duration> {
-    match error {
-        Error::RateLimited { retry_after } => Some(*retry_after),
-        error if error.kind() == Kind::Unavailable => Some(RETRY_AFTER),
-        _ => None,
+    if let Error::RateLimited { retry_after } = error {
+        return Some(*retry_after);
     }
+    (error.kind() == Kind::Unavailable).then_some(RETRY_AFTER)
 }
 
 fn log(error: &Error) {
-    match error.kind() {
-        Kind::Internal | Kind::DataLoss | Kind::Unavailable => {
-            tracing::error!(reason = error.reason(), error = chain(error), "a call failed");
-        }
-        _ => tracing::debug!(reason = error.reason(), "a call was refused"),
+    if matches!(error.kind(), Kind::Internal | Kind::DataLoss | Kind::Unavailable) {
+        tracing::error!(reason = error.reason(), error = chain(error), "a call failed");
+    } else {
+        tracing::debug!(reason = error.reason(), "a call was refused");
     }
 }
 
@@ -191,7 +196,8 @@ mod tests {
     fn both_protocols_agree_on_whose_fault_it_is() {
         for kind in Kind::ALL {
             let Row { code, status, detail } = row(kind);
-            let ours = matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
+            let ours =
+                matches!(code, Code::Internal | Code::DataLoss | Code::Unavailable | Code::DeadlineExceeded);
             assert_eq!(status.is_server_error(), ours, "{kind:?}");
             assert!(detail.chars().next().is_some_and(char::is_uppercase), "{detail}");
         }
@@ -205,6 +211,9 @@ mod tests {
         let violation = &request.field_violations[0];
         assert_eq!((violation.field.as_str(), violation.reason.as_str()), ("A", "TOO_LONG"));
         assert_eq!(violation.description, "is too long (limit 7)");
-        assert_eq!(details(&error), *json!({"errors": [{"key": "A", "code": "too_long", "limit": 7}]}).as_object().unwrap());
+        assert_eq!(
+            details(&error),
+            *json!({"errors": [{"key": "A", "code": "too_long", "limit": 7}]}).as_object().unwrap()
+        );
     }
 }

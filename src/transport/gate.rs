@@ -34,8 +34,12 @@ use crate::{
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
-const OPEN_PATHS: [&str; 4] =
-    ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/", "/openapi.json"];
+const OPEN_PATHS: [&str; 4] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+    "/openapi.json",
+];
 
 /// After so many limited calls, tokens that have not called for a while are forgotten.
 const SWEEP_EVERY: u32 = 10_000;
@@ -60,7 +64,12 @@ pub(super) struct Limiter {
 
 impl Gate {
     /// Puts it together.
-    pub(super) fn new(protocol: Protocol, service: Service, limiter: Arc<Limiter>, timeout: Duration) -> Self {
+    pub(super) fn new(
+        protocol: Protocol,
+        service: Service,
+        limiter: Arc<Limiter>,
+        timeout: Duration,
+    ) -> Self {
         Self { protocol, service, limiter, timeout }
     }
 }

@@ -6,7 +6,7 @@ use ::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::{
     Router,
     body::Body,
-    middleware::{self, Next},
+    middleware,
     response::Response,
 };
 use tonic_health::server::HealthReporter;
@@ -103,7 +103,8 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     if origins.is_empty() {
         return CorsLayer::new();
     }
-    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "etag", "retry-after"];
+    let exposed =
+        ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "etag", "retry-after"];
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
@@ -118,7 +119,7 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             HeaderName::from_static("x-user-agent"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
-        .max_age(Duration::from_secs(600))
+        .max_age(Duration::from_mins(10))
 }
 
 // === impl Protocol ===

@@ -31,13 +31,19 @@ impl AgentsService for Service {
         Ok(Response::new(DeployAgentResponse { agent, created: deployed.created }))
     }
 
-    async fn get_agent(&self, request: Request<GetAgentRequest>) -> Result<Response<GetAgentResponse>, Status> {
+    async fn get_agent(
+        &self,
+        request: Request<GetAgentRequest>,
+    ) -> Result<Response<GetAgentResponse>, Status> {
         let (call, GetAgentRequest { agent_id }) = open(request)?;
         let agent = self.get_agent(&call, &agent_id).await.map_err(|error| to_status(&error))?;
         Ok(Response::new(GetAgentResponse { agent: Some(convert::agent(agent)) }))
     }
 
-    async fn list_agents(&self, request: Request<ListAgentsRequest>) -> Result<Response<ListAgentsResponse>, Status> {
+    async fn list_agents(
+        &self,
+        request: Request<ListAgentsRequest>,
+    ) -> Result<Response<ListAgentsResponse>, Status> {
         let (call, ListAgentsRequest { page_size, page_token, name }) = open(request)?;
         let size = convert::page_size(page_size);
         let page =

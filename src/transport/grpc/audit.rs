@@ -26,7 +26,10 @@ impl AuditService for Service {
         Ok(Response::new(ListAuditEventsResponse { events, next_page_token: page.next_page_token }))
     }
 
-    async fn list_runs(&self, request: Request<ListRunsRequest>) -> Result<Response<ListRunsResponse>, Status> {
+    async fn list_runs(
+        &self,
+        request: Request<ListRunsRequest>,
+    ) -> Result<Response<ListRunsResponse>, Status> {
         let (call, ListRunsRequest { agent_id, page_size, page_token }) = open(request)?;
         let size = convert::page_size(page_size);
         let page =

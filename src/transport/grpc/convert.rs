@@ -1,7 +1,9 @@
 //! Between the wire's types and the domain's.
 
 use crate::{
-    domain::{self, Agent, AgentScope, AuditEvent, AuditedSecret, RequiredSecret, SecretMetadata, TokenRecord},
+    domain::{
+        self, Agent, AgentScope, AuditEvent, AuditedSecret, RequiredSecret, SecretMetadata, TokenRecord,
+    },
     proto::v1,
     service::ChangeKind,
     transport::timestamp::to_wire,
@@ -15,7 +17,8 @@ pub(super) fn page_size(size: i32) -> u32 {
 /// An agent.
 pub(super) fn agent(agent: Agent) -> v1::Agent {
     let missing_secrets = agent.missing_secrets().iter().map(ToString::to_string).collect();
-    let Agent { id, tenant: _, name, command, required_secrets, keys, revision: _, created_at, updated_at } = agent;
+    let Agent { id, tenant: _, name, command, required_secrets, keys, revision: _, created_at, updated_at } =
+        agent;
     v1::Agent {
         id: id.to_string(),
         name: name.as_str().to_owned(),
@@ -85,7 +88,8 @@ pub(super) fn token(record: TokenRecord) -> v1::Token {
 
 /// An audit event.
 pub(super) fn event(event: AuditEvent) -> v1::AuditEvent {
-    let AuditEvent { id, at, tenant: _, agent, action, actor, origin, secrets, revision, run_id, subject } = event;
+    let AuditEvent { id, at, tenant: _, agent, action, actor, origin, secrets, revision, run_id, subject } =
+        event;
     v1::AuditEvent {
         id: id.to_string(),
         time: Some(to_wire(at)),

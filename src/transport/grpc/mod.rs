@@ -10,7 +10,10 @@ mod tokens;
 
 use axum::Router;
 use tonic::{Request, Status, server::NamedService, service::Routes};
-use tonic_health::{pb::health_server::HealthServer, server::{HealthReporter, HealthService}};
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 use tonic_reflection::server::Builder;
 
 use super::error::to_status;

@@ -6,8 +6,9 @@ use tonic::{Request, Response, Status};
 use super::open;
 use crate::{
     proto::v1::{
-        CheckRequiredSecretsRequest, CheckRequiredSecretsResponse, ResolveSecretsRequest, ResolveSecretsResponse,
-        WatchSecretsRequest, WatchSecretsResponse, runtime_service_server::RuntimeService,
+        CheckRequiredSecretsRequest, CheckRequiredSecretsResponse, ResolveSecretsRequest,
+        ResolveSecretsResponse, WatchSecretsRequest, WatchSecretsResponse,
+        runtime_service_server::RuntimeService,
     },
     service::{Environment, Service},
     transport::error::to_status,

@@ -16,9 +16,13 @@ use crate::{
 
 #[tonic::async_trait]
 impl SecretsService for Service {
-    async fn set_secrets(&self, request: Request<SetSecretsRequest>) -> Result<Response<SetSecretsResponse>, Status> {
+    async fn set_secrets(
+        &self,
+        request: Request<SetSecretsRequest>,
+    ) -> Result<Response<SetSecretsResponse>, Status> {
         let (call, message) = open(request)?;
-        let SetSecretsRequest { agent_id, secrets, expected_revision, idempotency_key, validate_only, prune } = message;
+        let SetSecretsRequest { agent_id, secrets, expected_revision, idempotency_key, validate_only, prune } =
+            message;
         let entry = |(key, value)| RawEntry { key, value: Zeroizing::new(value) };
         let mut entries: Vec<_> = secrets.into_iter().map(entry).collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));

@@ -26,7 +26,10 @@ impl TokensService for Service {
         Ok(Response::new(CreateTokenResponse { token, text: text.expose().to_owned() }))
     }
 
-    async fn list_tokens(&self, request: Request<ListTokensRequest>) -> Result<Response<ListTokensResponse>, Status> {
+    async fn list_tokens(
+        &self,
+        request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensResponse>, Status> {
         let (call, ListTokensRequest { page_size, page_token }) = open(request)?;
         let size = convert::page_size(page_size);
         let page = self.list_tokens(&call, size, &page_token).await.map_err(|error| to_status(&error))?;

@@ -22,8 +22,9 @@ use crate::{
 };
 
 /// What to deploy.
-#[derive(ToSchema)]
-#[schema(as = DeployAgent, additional_properties = false, example = json!({"name": "my-agent", "required_secrets": ["ANTHROPIC_API_KEY"]}))]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = DeployAgent, example = json!({"name": "my-agent", "required_secrets": ["ANTHROPIC_API_KEY"]}))]
 #[expect(dead_code, reason = "read by hand, so that all faults are told; here for the document")]
 struct DeployBody {
     /// Unique within the tenant; the same name again updates the agent.
@@ -78,7 +79,8 @@ enum RequiredBody {
 
 /// A declared secret with rules.
 #[derive(Serialize, ToSchema)]
-#[schema(as = TypedRequiredSecret, additional_properties = false)]
+#[serde(deny_unknown_fields)]
+#[schema(as = TypedRequiredSecret)]
 struct TypedRequired {
     /// The key.
     name: String,
@@ -192,7 +194,8 @@ pub(super) async fn delete(
 
 fn body(agent: Agent) -> AgentBody {
     let missing_secrets = agent.missing_secrets().iter().map(ToString::to_string).collect();
-    let Agent { id, tenant: _, name, command, required_secrets, keys, revision: _, created_at, updated_at } = agent;
+    let Agent { id, tenant: _, name, command, required_secrets, keys, revision: _, created_at, updated_at } =
+        agent;
     AgentBody {
         id: id.to_string(),
         name: name.as_str().to_owned(),

@@ -92,7 +92,7 @@ impl FromRequest<Context> for JsonBody {
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Response> {
         if !is_json(request.headers()) {
-            return Err(envelope(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", Map::new()));
+            return Err(envelope(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", &Map::new()));
         }
         let body = read(request, context.request_bytes).await?;
         Json::parse(&body).map(Self).map_err(|fault| to_response(&Error::invalid(fault)))
@@ -100,14 +100,15 @@ impl FromRequest<Context> for JsonBody {
 }
 
 async fn read(request: Request, limit: usize) -> Result<bytes::Bytes, Response> {
-    let too_large = || envelope(StatusCode::PAYLOAD_TOO_LARGE, "Request too large", Map::new());
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let too_large = || envelope(StatusCode::PAYLOAD_TOO_LARGE, "Request too large", &Map::new());
+    let announced =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
         return Err(too_large());
     }
     axum::body::to_bytes(request.into_body(), limit).await.map_err(|error| {
         let source = std::error::Error::source(&error);
-        if source.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+        if source.is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>) {
             too_large()
         } else {
             to_response(&Error::invalid(Fault::whole(FaultCode::Malformed)))

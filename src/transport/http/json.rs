@@ -164,7 +164,8 @@ pub(super) fn read_agent(json: Json) -> NewAgent {
             ("command" | "required_secrets", Json::Null) => {}
             ("command", value) => new.command = value.into_text("command", &mut new.faults),
             ("required_secrets", Json::Array(items)) => {
-                new.required_secrets = items.into_iter().map(|item| read_required(item, &mut new.faults)).collect();
+                new.required_secrets =
+                    items.into_iter().map(|item| read_required(item, &mut new.faults)).collect();
             }
             ("required_secrets", _) => new.faults.push(Fault::new(name, FaultCode::WrongType)),
             _ => new.faults.push(Fault::new(name, FaultCode::UnknownField)),
@@ -253,8 +254,11 @@ mod tests {
         let new = read_agent(Json::parse(body.as_bytes()).map_err(|_| ()).unwrap());
         assert_eq!((new.name.as_str(), new.faults.len(), new.required_secrets.len()), ("a", 0, 2));
         assert!(new.required_secrets[1].optional && new.required_secrets[1].min_length == 3);
-        let new = read_agent(Json::parse(br#"{"command": 1, "required_secrets": [{"x": 1}]}"#).map_err(|_| ()).unwrap());
-        let codes: Vec<_> = new.faults.iter().map(|fault| (fault.key.as_str(), fault.code.as_str())).collect();
+        let new = read_agent(
+            Json::parse(br#"{"command": 1, "required_secrets": [{"x": 1}]}"#).map_err(|_| ()).unwrap(),
+        );
+        let codes: Vec<_> =
+            new.faults.iter().map(|fault| (fault.key.as_str(), fault.code.as_str())).collect();
         assert_eq!(
             codes,
             [("command", "wrong_type"), ("required_secrets.x", "unknown_field"), ("name", "missing_field")]

@@ -19,7 +19,7 @@ use crate::service::Service;
 #[must_use]
 pub fn openapi() -> String {
     let (_router, document) = routes().split_for_parts();
-    openapi::render(document)
+    openapi::render(&document)
 }
 
 /// What the handlers work with.
@@ -32,9 +32,9 @@ struct Context {
 /// All REST routes. Bodies longer than `request_bytes` are refused.
 pub(super) fn router(service: &Service, request_bytes: usize) -> Router {
     let (router, document) = routes().split_for_parts();
-    let document = bytes::Bytes::from(openapi::render(document));
+    let document = bytes::Bytes::from(openapi::render(&document));
     router
-        .route("/openapi.json", axum::routing::get(move || openapi::serve(document.clone())))
+        .route("/openapi.json", axum::routing::get(move || std::future::ready(openapi::serve(document.clone()))))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn(access::tell_route))
@@ -51,9 +51,9 @@ fn routes() -> OpenApiRouter<Context> {
 }
 
 async fn not_found() -> Response {
-    envelope(StatusCode::NOT_FOUND, "Not found", Map::new())
+    envelope(StatusCode::NOT_FOUND, "Not found", &Map::new())
 }
 
 async fn method_not_allowed() -> Response {
-    envelope(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", Map::new())
+    envelope(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &Map::new())
 }

@@ -62,13 +62,13 @@ pub(super) fn head() -> Document {
 }
 
 /// The document as JSON.
-pub(super) fn render(document: Document) -> String {
+pub(super) fn render(document: &Document) -> String {
     // It is made of plain maps and texts, which can always be written
     document.to_pretty_json().unwrap_or_default()
 }
 
 /// Answers with the document.
-pub(super) async fn serve(document: Bytes) -> Response {
+pub(super) fn serve(document: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 

@@ -27,13 +27,13 @@ use crate::{
 };
 
 /// What to set.
-#[derive(ToSchema)]
-#[schema(as = SetSecrets, additional_properties = false, example = json!({"secrets": {"ANTHROPIC_API_KEY": "sk-ant-…"}}))]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SetSecrets, example = json!({"secrets": {"ANTHROPIC_API_KEY": "sk-ant-…"}}))]
 #[expect(dead_code, reason = "read by hand, so that all faults are told; here for the document")]
 struct SetSecretsBody {
     /// Key to value. A key matches `^[A-Za-z_][A-Za-z0-9_]{0,127}$`; a value is 1 to 65,536 bytes of
     /// UTF-8 without NUL. Values are write-only: no answer ever shows one.
-    #[schema(min_properties = 1)]
     secrets: BTreeMap<String, String>,
 }
 

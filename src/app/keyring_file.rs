@@ -1,0 +1,180 @@
+//! The keyring in its file: mode 0600, replaced as a whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use crate::{
+    config::Storage,
+    crypto::{CryptoError, Keyring, KeyringError, Random},
+    service::Clock,
+    store::{self, DatabaseUrl, Store},
+};
+
+/// Why there is no keyring.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringFileError {
+    /// The file is not there, and none may be made.
+    #[error(
+        "there is no keyring at {}: make one with `superserve keys generate --keyring {}`, keep a copy of it \
+         apart from the database, and give it with --keyring", .0.display(), .0.display()
+    )]
+    Missing(PathBuf),
+    /// The file is gone, but the database was written with its keys.
+    #[error(
+        "there is no keyring at {}, but the database was written with the key {kek}: without that key its \
+         secrets cannot be read. Put the keyring file back, or give its place with --keyring", path.display()
+    )]
+    Lost {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// A key that the database needs.
+        kek: String,
+    },
+    /// The file is no keyring.
+    #[error("the keyring {} cannot be used: {error}", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: KeyringError,
+    },
+    /// The file cannot be read or written.
+    #[error("the keyring {}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No key could be made.
+    #[error("{0}")]
+    Crypto(#[from] CryptoError),
+    /// The database could not be asked.
+    #[error("{0}")]
+    Store(#[from] store::Error),
+}
+
+/// Reads the keyring; `None` if there is no file.
+///
+/// # Errors
+/// [`KeyringFileError`].
+pub fn load(path: &Path) -> Result<Option<Keyring>, KeyringFileError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => Zeroizing::new(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(KeyringFileError::Io { path: path.to_owned(), error }),
+    };
+    let keyring = Keyring::parse(&bytes);
+    keyring.map(Some).map_err(|error| KeyringFileError::Unusable { path: path.to_owned(), error })
+}
+
+/// Writes a new keyring; a file that is there already stays as it is.
+///
+/// # Errors
+/// [`KeyringFileError::Io`].
+pub fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
+    write(path, keyring, |temporary| {
+        // Unlike a rename, a link never replaces what another process has put there
+        fs::hard_link(temporary, path)?;
+        fs::remove_file(temporary)
+    })
+}
+
+/// Writes a keyring in the place of the one that is there.
+///
+/// # Errors
+/// [`KeyringFileError::Io`].
+pub fn replace(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
+    write(path, keyring, |temporary| fs::rename(temporary, path))
+}
+
+fn write(
+    path: &Path,
+    keyring: &Keyring,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), KeyringFileError> {
+    write_private(path, &keyring.to_json(), put)
+        .map_err(|error| KeyringFileError::Io { path: path.to_owned(), error })
+}
+
+/// Writes a file that only its owner can read, so that it is there as a whole after a crash or not at all.
+pub(super) fn write_private(
+    path: &Path,
+    content: &[u8],
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = directory.join(name);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(content).and_then(|()| file.sync_all()))
+        .and_then(|()| put(&temporary))
+        .and_then(|()| File::open(directory)?.sync_all());
+    if written.is_err() {
+        // It may not be there; what matters is said already
+        drop(fs::remove_file(&temporary));
+    }
+    written
+}
+
+/// Reads the keyring. With the embedded database, the first start makes it; a database that was written
+/// with keys never gets new ones instead.
+pub(super) async fn load_or_create(
+    storage: &Storage,
+    store: &Store,
+    random: &Random,
+    clock: &Clock,
+) -> Result<Keyring, KeyringFileError> {
+    let path = &storage.keyring;
+    if let Some(keyring) = load(path)? {
+        return Ok(keyring);
+    }
+    if let Some(key) = store.known_keys().await?.into_iter().next() {
+        return Err(KeyringFileError::Lost { path: path.clone(), kek: key.id.to_string() });
+    }
+    match storage.store.url {
+        DatabaseUrl::Postgres(_) => Err(KeyringFileError::Missing(path.clone())),
+        DatabaseUrl::Sqlite(_) => {
+            let keyring = Keyring::generate(random, clock.now())?;
+            create(path, &keyring)?;
+            tracing::info!(path = %path.display(), key = %keyring.primary().id(), "keyring made: back it up, apart from the database");
+            Ok(keyring)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_keyring_is_private_and_never_overwritten_by_create() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keyring.json");
+        assert!(load(&path).unwrap().is_none());
+        let random = Random::new();
+        let first = Keyring::generate(&random, Clock::system().now()).unwrap();
+        create(&path, &first).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let second = Keyring::generate(&random, Clock::system().now()).unwrap();
+        assert!(create(&path, &second).is_err());
+        assert_eq!(load(&path).unwrap().unwrap().primary().id(), first.primary().id());
+        replace(&path, &second).unwrap();
+        assert_eq!(load(&path).unwrap().unwrap().primary().id(), second.primary().id());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,47 @@
+//! The operator's port: `/livez`, `/readyz`, `/metrics`.
+
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use http::{StatusCode, header};
+use tokio_util::sync::CancellationToken;
+
+use crate::{service::Service, telemetry::Metrics};
+
+/// The media type of the OpenMetrics text format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone)]
+struct Context {
+    service: Service,
+    metrics: Metrics,
+    stopping: CancellationToken,
+}
+
+/// The routes. `stopping` is cancelled when the server begins to drain.
+pub(super) fn router(service: Service, metrics: Metrics, stopping: CancellationToken) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics_text))
+        .with_state(Context { service, metrics, stopping })
+}
+
+async fn readyz(State(context): State<Context>) -> Response {
+    if context.stopping.is_cancelled() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "not ready: draining\n").into_response();
+    }
+    match context.service.ready().await {
+        Ok(()) => "ok\n".into_response(),
+        Err(_logged) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer\n").into_response()
+        }
+    }
+}
+
+async fn metrics_text(State(context): State<Context>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
+}

@@ -1,0 +1,276 @@
+//! The settings of the server: flag, else environment, else file, else default.
+//!
+//! Each setting is one flag here, with its variable and its default; `layers` gives it the other sources.
+//! What was read (`Settings`) and what was checked ([`app::Config`](crate::app::Config)) are two types.
+//! To add a setting: a field here, and its place in the `Config` of the part it is for.
+
+mod layers;
+
+use std::{
+    io::IsTerminal as _,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+use tracing::Level;
+
+pub use layers::{Environment, SettingError, layer};
+
+use crate::{
+    domain::{Limits, TokenText},
+    store::{self, DatabaseUrl},
+    telemetry::{self, LogFormat},
+    transport::{self, listener::{ListenerConfig, TlsConfig}},
+};
+
+/// Where things are kept: what every command of an operator needs.
+#[derive(Args, Debug)]
+pub struct StorageSettings {
+    /// TOML file with settings: each flag's name without the dashes
+    #[arg(long, env = "SUPERSERVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory for the embedded database, the keyring and the first token
+    #[arg(long, env = "SUPERSERVE_DATA_DIR", value_name = "DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// sqlite://PATH or postgres://… [default: sqlite://<data-dir>/secrets.db]
+    #[arg(long, env = "SUPERSERVE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// Most connections to PostgreSQL
+    #[arg(long, env = "SUPERSERVE_DATABASE_MAX_CONNECTIONS", value_name = "N", default_value_t = 16)]
+    pub database_max_connections: u32,
+    /// Keyring file [default: <data-dir>/keyring.json]
+    #[arg(long, env = "SUPERSERVE_KEYRING", value_name = "FILE")]
+    pub keyring: Option<PathBuf>,
+    /// How log lines are written [default: text on a terminal, else json]
+    #[arg(long, env = "SUPERSERVE_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// From which level on: error, warn, info, debug or trace
+    #[arg(long, env = "SUPERSERVE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: Level,
+}
+
+/// The settings of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeSettings {
+    #[command(flatten)]
+    pub(crate) storage: StorageSettings,
+    /// Address of gRPC, gRPC-Web and REST
+    #[arg(long, env = "SUPERSERVE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Address of /livez, /readyz and /metrics
+    #[arg(long, env = "SUPERSERVE_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
+    ops_listen: SocketAddr,
+    /// Certificate chain, PEM
+    #[arg(long, env = "SUPERSERVE_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, PEM
+    #[arg(long, env = "SUPERSERVE_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Ask clients for a certificate of this CA, PEM
+    #[arg(long, env = "SUPERSERVE_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+    /// Serve plaintext on an address that is not loopback
+    #[arg(long, env = "SUPERSERVE_INSECURE")]
+    insecure: bool,
+    /// Apply missing migrations at start; without it, `serve` refuses an old schema
+    #[arg(long, env = "SUPERSERVE_AUTO_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    auto_migrate: bool,
+    /// Origins whose pages may call (CORS), comma-separated
+    #[arg(long, env = "SUPERSERVE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
+    cors_origins: Vec<http::HeaderValue>,
+    /// Longest time of a call, in seconds
+    #[arg(long, env = "SUPERSERVE_REQUEST_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    request_timeout: Duration,
+    /// Most calls under way at a time
+    #[arg(long, env = "SUPERSERVE_MAX_CONCURRENT_REQUESTS", value_name = "N", default_value_t = 4096)]
+    max_concurrent_requests: usize,
+    /// Calls a second for each token; 0 for no limit
+    #[arg(long, env = "SUPERSERVE_RATE_LIMIT", value_name = "N", default_value_t = 0)]
+    rate_limit: u32,
+    /// Longest wait for calls under way at shutdown, in seconds
+    #[arg(long, env = "SUPERSERVE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    shutdown_timeout: Duration,
+    #[command(flatten)]
+    limits: LimitSettings,
+}
+
+/// How much is too much.
+#[derive(Args, Debug)]
+struct LimitSettings {
+    /// Longest request body, in bytes
+    #[arg(long, env = "SUPERSERVE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024)]
+    max_request_bytes: usize,
+    /// Longest key, in bytes
+    #[arg(long, env = "SUPERSERVE_MAX_KEY_BYTES", value_name = "BYTES", default_value_t = Limits::default().key_bytes)]
+    max_key_bytes: usize,
+    /// Longest value, in bytes
+    #[arg(long, env = "SUPERSERVE_MAX_VALUE_BYTES", value_name = "BYTES", default_value_t = Limits::default().value_bytes)]
+    max_value_bytes: usize,
+    /// Most keys of an agent
+    #[arg(long, env = "SUPERSERVE_MAX_KEYS_PER_AGENT", value_name = "N", default_value_t = Limits::default().keys_per_agent)]
+    max_keys_per_agent: usize,
+    /// Most bytes of all an agent's `name=value` strings
+    #[arg(long, env = "SUPERSERVE_MAX_AGENT_BYTES", value_name = "BYTES", default_value_t = Limits::default().agent_bytes)]
+    max_agent_bytes: usize,
+    /// Accept names that make language runtimes load code, such as NODE_OPTIONS
+    #[arg(long, env = "SUPERSERVE_ALLOW_LOADER_NAMES")]
+    allow_loader_names: bool,
+}
+
+/// Settings that were checked, by the part they are for.
+#[derive(Debug)]
+pub struct Checked {
+    /// Where things are kept.
+    pub storage: Storage,
+    /// The sockets.
+    pub sockets: Sockets,
+    /// The transports.
+    pub transport: transport::Config,
+    /// What is too much.
+    pub limits: Limits,
+    /// Apply missing migrations at start.
+    pub auto_migrate: bool,
+    /// The admin token to begin with.
+    pub bootstrap_token: Option<TokenText>,
+    /// How long to wait for calls under way at shutdown.
+    pub shutdown_timeout: Duration,
+}
+
+/// The sockets and how connections on them are kept.
+#[derive(Debug)]
+pub struct Sockets {
+    /// gRPC, gRPC-Web and REST.
+    pub listen: SocketAddr,
+    /// Probes and metrics.
+    pub ops_listen: SocketAddr,
+    /// TLS of the first.
+    pub tls: Option<TlsConfig>,
+    /// Limits of connections.
+    pub listener: ListenerConfig,
+}
+
+/// Where things are kept, checked.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Directory for everything that is a file.
+    pub data_dir: PathBuf,
+    /// The database.
+    pub store: store::Config,
+    /// The keyring file.
+    pub keyring: PathBuf,
+}
+
+/// How long a call waits for a database connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+// === impl StorageSettings ===
+
+impl StorageSettings {
+    /// Checks them.
+    ///
+    /// # Errors
+    /// [`SettingError`] when the database URL is none.
+    pub fn check(&self) -> Result<Storage, SettingError> {
+        let url = match &self.database_url {
+            Some(url) => url.parse(),
+            None => Ok(DatabaseUrl::Sqlite(self.data_dir.join("secrets.db"))),
+        };
+        let url = url.map_err(|error: store::Error| SettingError::new("--database-url", error.to_string()))?;
+        let max_connections = self.database_max_connections.max(1);
+        Ok(Storage {
+            data_dir: self.data_dir.clone(),
+            store: store::Config { url, max_connections, acquire_timeout: ACQUIRE_TIMEOUT },
+            keyring: self.keyring.clone().unwrap_or_else(|| self.data_dir.join("keyring.json")),
+        })
+    }
+
+    /// The settings of the log.
+    #[must_use]
+    pub fn log(&self) -> telemetry::Config {
+        let by_terminal = if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+        telemetry::Config { format: self.log_format.unwrap_or(by_terminal), level: self.log_level }
+    }
+}
+
+// === impl ServeSettings ===
+
+impl ServeSettings {
+    /// Checks them.
+    ///
+    /// # Errors
+    /// [`SettingError`] that names the first setting that cannot be.
+    pub fn check(self, environment: &Environment) -> Result<Checked, SettingError> {
+        let storage = self.storage.check()?;
+        let tls = self.tls()?;
+        let bootstrap_token = bootstrap_token(environment)?;
+        Ok(Checked {
+            storage,
+            sockets: Sockets {
+                listen: self.listen,
+                ops_listen: self.ops_listen,
+                tls,
+                listener: ListenerConfig::default(),
+            },
+            transport: transport::Config {
+                request_bytes: self.limits.max_request_bytes,
+                timeout: self.request_timeout,
+                concurrent_requests: self.max_concurrent_requests,
+                rate_limit: NonZeroU32::new(self.rate_limit),
+                cors_origins: self.cors_origins,
+            },
+            limits: Limits {
+                key_bytes: self.limits.max_key_bytes,
+                value_bytes: self.limits.max_value_bytes,
+                keys_per_agent: self.limits.max_keys_per_agent,
+                agent_bytes: self.limits.max_agent_bytes,
+                allow_loader_names: self.limits.allow_loader_names,
+            },
+            auto_migrate: self.auto_migrate,
+            bootstrap_token,
+            shutdown_timeout: self.shutdown_timeout,
+        })
+    }
+
+    fn tls(&self) -> Result<Option<TlsConfig>, SettingError> {
+        match (&self.tls_cert, &self.tls_key, &self.tls_client_ca) {
+            (Some(cert), Some(key), client_ca) => {
+                Ok(Some(TlsConfig { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }))
+            }
+            (Some(_), None, _) => Err(SettingError::new("--tls-key", "goes with --tls-cert: give both")),
+            (None, Some(_), _) => Err(SettingError::new("--tls-cert", "goes with --tls-key: give both")),
+            (None, None, Some(_)) => {
+                Err(SettingError::new("--tls-client-ca", "needs --tls-cert and --tls-key"))
+            }
+            (None, None, None) if is_loopback(self.listen.ip()) || self.insecure => Ok(None),
+            (None, None, None) => Err(SettingError::new(
+                "--listen",
+                format!(
+                    "{} is not loopback, and tokens and values would cross the network unencrypted: \
+                     give --tls-cert and --tls-key, or --insecure behind a proxy that encrypts",
+                    self.listen
+                ),
+            )),
+        }
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+fn bootstrap_token(environment: &Environment) -> Result<Option<TokenText>, SettingError> {
+    const NAME: &str = "SUPERSERVE_BOOTSTRAP_TOKEN";
+    let Some(text) = environment.read(NAME)? else { return Ok(None) };
+    TokenText::parse(&text).map(Some).map_err(|error| {
+        SettingError::new(NAME, format!("{error}: `superserve tokens generate` prints a fresh one"))
+    })
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0);
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "give a number of seconds greater than 0, such as 30 or 0.5".to_owned())
+}

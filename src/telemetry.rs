@@ -1,0 +1,139 @@
+//! What is told of the running service: log lines and metrics.
+//!
+//! Only this crate's own events are logged at the level that is set; those of libraries from `warn` up. A
+//! library's `trace` would show frames and headers, and with them tokens and values.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+use tracing::Level;
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// The settings of the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How lines are written.
+    pub format: LogFormat,
+    /// From which level on.
+    pub level: Level,
+}
+
+/// The metrics of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    durations: Family<Route, Histogram>,
+}
+
+/// No label ever holds an agent, a key or a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    protocol: &'static str,
+    route: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    protocol: &'static str,
+    route: String,
+}
+
+/// Upper bounds in seconds, from a cached read to a slow disk.
+const BUCKETS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Writes the log of this process to stderr. The first call counts; a later one changes nothing.
+pub fn init(config: Config) {
+    let filter = Targets::new()
+        .with_default(LevelFilter::from_level(config.level.min(Level::WARN)))
+        .with_target("superserve", config.level);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
+    };
+    // Fails only if there is a log already: in a test that starts several servers in one process
+    drop(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init());
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Metrics that count from zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("superserve");
+        let requests = Family::<Request, Counter>::default();
+        registry.register("requests", "Requests answered, by route and status", requests.clone());
+        let durations = Family::<Route, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register("request_duration_seconds", "Time to the head of the answer", durations.clone());
+        registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
+        Self(Arc::new(Inner { registry, requests, durations }))
+    }
+
+    /// Counts a request.
+    pub fn count(&self, protocol: &'static str, route: &str, code: &str, duration: Duration) {
+        let (route, code) = (route.to_owned(), code.to_owned());
+        self.0.durations.get_or_create(&Route { protocol, route: route.clone() }).observe(duration.as_secs_f64());
+        self.0.requests.get_or_create(&Request { protocol, route, code }).inc();
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail
+        drop(encode(&mut text, &self.0.registry));
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_and_status() {
+        let metrics = Metrics::new();
+        metrics.count("rest", "GET /v1/agents", "200", Duration::from_millis(3));
+        let text = metrics.render();
+        assert!(text.contains(
+            r#"superserve_requests_total{protocol="rest",route="GET /v1/agents",code="200"} 1"#
+        ), "{text}");
+        assert!(text.contains("superserve_build_info"), "{text}");
+    }
+}
