@@ -10,7 +10,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use first_run::FirstToken;
-pub use keyring_file::{KeyringFileError, create as create_keyring, load as load_keyring, replace as replace_keyring};
+pub use keyring_file::{
+    KeyringFileError, create as create_keyring, load as load_keyring, replace as replace_keyring,
+};
 
 use crate::{
     config::Checked,
@@ -34,7 +36,9 @@ pub enum StartError {
     #[error("{0}")]
     Store(#[from] store::Error),
     /// The schema is old and may not be changed here.
-    #[error("the database lacks {0} migration(s): run `superserve migrate` first, or serve with --auto-migrate true")]
+    #[error(
+        "the database lacks {0} migration(s): run `superserve migrate` first, or serve with --auto-migrate true"
+    )]
     Pending(usize),
     /// The keyring file.
     #[error("{0}")]
@@ -75,7 +79,8 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
-    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, shutdown_timeout } = config;
+    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, shutdown_timeout } =
+        config;
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -87,7 +92,8 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let (random, clock) = (Random::new(), Clock::system());
     let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
-    let service = Service::new(Parts { store, keyring, random: random.clone(), clock, limits, closing: stop.clone() });
+    let service =
+        Service::new(Parts { store, keyring, random: random.clone(), clock, limits, closing: stop.clone() });
     service.check_keys().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
 
@@ -96,12 +102,36 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let router = transport::router(&service, health.clone(), &transport, observer(&metrics));
     let ops_router = ops::router(service.clone(), metrics, stop.clone());
     set_health(&health, ServingStatus::Serving).await;
-    serving.spawn(listener::serve(public, tls, router, sockets.listener.clone(), stop.clone(), serving.clone()));
-    background.spawn(listener::serve(ops, None, ops_router, sockets.listener, stop_ops.clone(), background.clone()));
+    serving.spawn(listener::serve(
+        public,
+        tls,
+        router,
+        sockets.listener.clone(),
+        stop.clone(),
+        serving.clone(),
+    ));
+    background.spawn(listener::serve(
+        ops,
+        None,
+        ops_router,
+        sockets.listener,
+        stop_ops.clone(),
+        background.clone(),
+    ));
     background.spawn(watch_health(service, health.clone(), stop.clone()));
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
-    Ok(Running { address, ops_address, first_token, health, stop, stop_ops, serving, background, shutdown_timeout })
+    Ok(Running {
+        address,
+        ops_address,
+        first_token,
+        health,
+        stop,
+        stop_ops,
+        serving,
+        background,
+        shutdown_timeout,
+    })
 }
 
 // === impl Running ===
@@ -123,7 +153,11 @@ impl Running {
     }
 }
 
-async fn bring_up_to_date(store: &Store, config: &store::Config, auto_migrate: bool) -> Result<(), StartError> {
+async fn bring_up_to_date(
+    store: &Store,
+    config: &store::Config,
+    auto_migrate: bool,
+) -> Result<(), StartError> {
     if auto_migrate {
         for name in store.migrate(config).await? {
             tracing::info!(name, "migration applied");

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{service::Service, telemetry::Metrics};
 
-/// The media type of the OpenMetrics text format.
+/// The media type of the `OpenMetrics` text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 #[derive(Clone)]

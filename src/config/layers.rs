@@ -44,7 +44,9 @@ impl Environment {
     pub fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, SettingError> {
         let file_name = format!("{name}_FILE");
         match (self.get(name), self.get(&file_name)) {
-            (Some(_), Some(_)) => Err(SettingError::new(file_name, format!("{name} is set too: set one of them"))),
+            (Some(_), Some(_)) => {
+                Err(SettingError::new(file_name, format!("{name} is set too: set one of them")))
+            }
             (Some(value), None) => {
                 let text = value.to_str().ok_or_else(|| SettingError::new(name, "is not UTF-8"))?;
                 Ok(Some(Zeroizing::new(text.to_owned())))
@@ -83,7 +85,11 @@ fn read_file(setting: &str, path: &Path) -> Result<Zeroizing<String>, SettingErr
 ///
 /// # Errors
 /// [`SettingError`] when a file cannot be read or has a setting that does not exist.
-pub fn layer(command: Command, arguments: &[OsString], environment: &Environment) -> Result<Command, SettingError> {
+pub fn layer(
+    command: Command,
+    arguments: &[OsString],
+    environment: &Environment,
+) -> Result<Command, SettingError> {
     let file = config_file(arguments, environment)?;
     let file = file.map(|path| read_toml(&path)).transpose()?.unwrap_or_default();
     let known = |name: &String| command.get_arguments().any(|arg| arg.get_long() == Some(name));
@@ -166,7 +172,8 @@ mod tests {
     fn parse(arguments: &[&str], variables: &[(&str, &str)]) -> Result<ServeSettings, String> {
         let environment =
             Environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
-        let arguments: Vec<OsString> = std::iter::once("serve").chain(arguments.iter().copied()).map(Into::into).collect();
+        let arguments: Vec<OsString> =
+            std::iter::once("serve").chain(arguments.iter().copied()).map(Into::into).collect();
         let command = ServeSettings::augment_args(Command::new("serve"));
         let command = layer(command, &arguments, &environment).map_err(|error| error.to_string())?;
         let matches = command.try_get_matches_from(arguments).map_err(|error| error.to_string())?;
@@ -181,7 +188,9 @@ mod tests {
 
     #[test]
     fn a_file_gives_what_no_flag_gives() {
-        let toml = file("listen = \"127.0.0.1:1\"\nrate-limit = 5\ninsecure = true\ncors-origins = [\"http://a\", \"http://b\"]\n");
+        let toml = file(
+            "listen = \"127.0.0.1:1\"\nrate-limit = 5\ninsecure = true\ncors-origins = [\"http://a\", \"http://b\"]\n",
+        );
         let path = toml.path().to_str().unwrap();
         let settings = parse(&["--config", path, "--rate-limit", "7"], &[]).unwrap();
         assert_eq!((settings.listen.port(), settings.rate_limit, settings.insecure), (1, 7, true));
@@ -205,14 +214,19 @@ mod tests {
         let error = parse(&["--config", toml.path().to_str().unwrap()], &[]).unwrap_err();
         assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
         let both = [("SUPERSERVE_LISTEN", "127.0.0.1:1"), ("SUPERSERVE_LISTEN_FILE", "/x")];
-        let environment = Environment(both.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
+        let environment =
+            Environment(both.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
         assert!(environment.read("SUPERSERVE_LISTEN").unwrap_err().to_string().contains("set one of them"));
     }
 
     #[test]
     fn plaintext_off_loopback_must_be_asked_for() {
         let check = |arguments: &[&str]| {
-            parse(arguments, &[]).unwrap().check(&Environment::default()).map(|_| ()).map_err(|error| error.to_string())
+            parse(arguments, &[])
+                .unwrap()
+                .check(&Environment::default())
+                .map(|_| ())
+                .map_err(|error| error.to_string())
         };
         assert!(check(&["--listen", "0.0.0.0:1"]).unwrap_err().contains("--insecure"));
         assert_eq!(check(&["--listen", "0.0.0.0:1", "--insecure"]), Ok(()));

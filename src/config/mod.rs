@@ -23,7 +23,10 @@ use crate::{
     domain::{Limits, TokenText},
     store::{self, DatabaseUrl},
     telemetry::{self, LogFormat},
-    transport::{self, listener::{ListenerConfig, TlsConfig}},
+    transport::{
+        self,
+        listener::{ListenerConfig, TlsConfig},
+    },
 };
 
 /// Where things are kept: what every command of an operator needs.
@@ -35,7 +38,7 @@ pub struct StorageSettings {
     /// Directory for the embedded database, the keyring and the first token
     #[arg(long, env = "SUPERSERVE_DATA_DIR", value_name = "DIR", default_value = "./data")]
     pub data_dir: PathBuf,
-    /// sqlite://PATH or postgres://… [default: sqlite://<data-dir>/secrets.db]
+    /// `sqlite://PATH` or `postgres://…` [default: `secrets.db` in the data directory]
     #[arg(long, env = "SUPERSERVE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Most connections to PostgreSQL
@@ -115,7 +118,7 @@ struct LimitSettings {
     /// Most bytes of all an agent's `name=value` strings
     #[arg(long, env = "SUPERSERVE_MAX_AGENT_BYTES", value_name = "BYTES", default_value_t = Limits::default().agent_bytes)]
     max_agent_bytes: usize,
-    /// Accept names that make language runtimes load code, such as NODE_OPTIONS
+    /// Accept names that make language runtimes load code, such as `NODE_OPTIONS`
     #[arg(long, env = "SUPERSERVE_ALLOW_LOADER_NAMES")]
     allow_loader_names: bool,
 }
@@ -178,7 +181,8 @@ impl StorageSettings {
             Some(url) => url.parse(),
             None => Ok(DatabaseUrl::Sqlite(self.data_dir.join("secrets.db"))),
         };
-        let url = url.map_err(|error: store::Error| SettingError::new("--database-url", error.to_string()))?;
+        let url =
+            url.map_err(|error: store::Error| SettingError::new("--database-url", error.to_string()))?;
         let max_connections = self.database_max_connections.max(1);
         Ok(Storage {
             data_dir: self.data_dir.clone(),

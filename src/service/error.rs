@@ -128,9 +128,7 @@ impl Error {
             Self::RateLimited { .. } => Kind::RateLimited,
             Self::Overloaded
             | Self::Closing
-            | Self::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
-                Kind::Unavailable
-            }
+            | Self::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => Kind::Unavailable,
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(

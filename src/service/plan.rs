@@ -76,15 +76,13 @@ impl Checked {
     }
 
     fn add(&mut self, RawEntry { key, mut value }: RawEntry, limits: &Limits) {
-        let name = SecretName::new(&key, limits).map_err(|code| match code {
-            FaultCode::InvalidKey if key.len() > limits.key_bytes => {
-                Fault::over(&key, code, limits.key_bytes)
-            }
-            code => Fault::new(&key, code),
+        let name = SecretName::new(&key, limits).map_err(|code| {
+            let limit = (key.len() > limits.key_bytes).then_some(limits.key_bytes as u64);
+            Fault { limit, ..Fault::new(&key, code) }
         });
-        let value = SecretValue::new(std::mem::take(&mut *value), limits).map_err(|code| match code {
-            FaultCode::TooLong => Fault::over(&key, code, limits.value_bytes),
-            code => Fault::new(&key, code),
+        let value = SecretValue::new(std::mem::take(&mut *value), limits).map_err(|code| {
+            let limit = (code == FaultCode::TooLong).then_some(limits.value_bytes as u64);
+            Fault { limit, ..Fault::new(&key, code) }
         });
         match (name, value) {
             (Ok(name), Ok(value)) => self.accept(name, value),
@@ -135,9 +133,7 @@ impl Plan {
             let before = stored.iter().find(|secret| secret.name == *name);
             let change = match before {
                 None => ChangeKind::Added,
-                Some(secret)
-                    if Fingerprint::from_stored(&secret.fingerprint) == Some(fingerprint) =>
-                {
+                Some(secret) if Fingerprint::from_stored(&secret.fingerprint) == Some(fingerprint) => {
                     ChangeKind::Unchanged
                 }
                 Some(_) => ChangeKind::Replaced,

@@ -111,7 +111,10 @@ impl Service {
                 let mut current = current;
                 while told == Some(current) {
                     let closing = &service.parts.closing;
-                    closing.run_until_cancelled(tokio::time::sleep(WATCH_EVERY)).await.ok_or(Error::Closing)?;
+                    closing
+                        .run_until_cancelled(tokio::time::sleep(WATCH_EVERY))
+                        .await
+                        .ok_or(Error::Closing)?;
                     current = service.revision_of(&call, &id).await?;
                 }
                 Ok(Some((current, (Some(current), current))))

@@ -248,12 +248,7 @@ impl Service {
     }
 
     /// Opens a sealed value.
-    pub(super) fn open(
-        &self,
-        agent: &AgentRow,
-        key: &DataKey,
-        secret: &SealedSecret,
-    ) -> Result<SecretValue, Error> {
+    pub(super) fn open(agent: &AgentRow, key: &DataKey, secret: &SealedSecret) -> Result<SecretValue, Error> {
         let SealedSecret { name, version, fingerprint: _, sealed } = secret;
         let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: *version };
         key.open(&place, sealed).map_err(|error| {

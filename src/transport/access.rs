@@ -114,12 +114,14 @@ fn request_id(request: &Request) -> String {
     given.filter(usable).map_or_else(new_id, str::to_owned)
 }
 
-/// 128 random bits. Where the system has no randomness the id is all zeros: nothing depends on it but
+/// 128 random bits. Where the system has no randomness every id is the same: nothing depends on it but
 /// finding a line again, and the call itself will fail on the same lack.
 fn new_id() -> String {
     let mut bits = [0; 16];
-    drop(SystemRandom::new().fill(&mut bits));
-    format!("req_{}", base62(u128::from_be_bytes(bits), 22))
+    match SystemRandom::new().fill(&mut bits) {
+        Ok(()) => format!("req_{}", base62(u128::from_be_bytes(bits), 22)),
+        Err(ring::error::Unspecified) => "req_none".to_owned(),
+    }
 }
 
 /// A caller's path may hold anything, also a key or worse: it is told only if it was ours.

@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn timeouts_follow_the_grpc_grammar() {
         assert_eq!(grpc_timeout("500m"), Some(Duration::from_millis(500)));
-        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_hours(99_999_999)));
         for text in ["", "m", "5", "123456789S", "-1S", "1x", "1.5S", "５S"] {
             assert_eq!(grpc_timeout(text), None, "{text}");
         }
@@ -200,7 +200,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_timeout_breaks_it(text in ".{0,12}") {
-            drop(grpc_timeout(&text));
+            let timeout = grpc_timeout(&text);
+            prop_assert!(timeout.is_none_or(|timeout| timeout <= Duration::from_hours(99_999_999)));
         }
     }
 

@@ -3,12 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ::http::{HeaderName, HeaderValue, Method, Request, header};
-use axum::{
-    Router,
-    body::Body,
-    middleware,
-    response::Response,
-};
+use axum::{Router, body::Body, middleware, response::Response};
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
 use tower::{ServiceBuilder, ServiceExt as _};
@@ -94,7 +89,6 @@ fn guarded(
 }
 
 /// A panic is answered like any failure of ours; its text went to the log by the panic hook.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
     super::error::to_response(&Error::Bug("a handler panicked"))
 }

@@ -21,11 +21,10 @@ use crate::{
     transport::{error::to_response, timestamp::to_rfc3339},
 };
 
-/// What to deploy.
+/// What to deploy. Read by hand, so that all faults are told; this is for the document.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = DeployAgent, example = json!({"name": "my-agent", "required_secrets": ["ANTHROPIC_API_KEY"]}))]
-#[expect(dead_code, reason = "read by hand, so that all faults are told; here for the document")]
 struct DeployBody {
     /// Unique within the tenant; the same name again updates the agent.
     #[schema(min_length = 1, max_length = 128)]

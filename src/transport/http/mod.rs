@@ -34,7 +34,10 @@ pub(super) fn router(service: &Service, request_bytes: usize) -> Router {
     let (router, document) = routes().split_for_parts();
     let document = bytes::Bytes::from(openapi::render(&document));
     router
-        .route("/openapi.json", axum::routing::get(move || std::future::ready(openapi::serve(document.clone()))))
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || std::future::ready(openapi::serve(document.clone()))),
+        )
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(middleware::from_fn(access::tell_route))

@@ -20,7 +20,6 @@ use crate::{service::Kind, transport::error::row};
 /// The answer to every call that was refused or failed.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error, example = json!({"status": 404, "detail": "Agent not found", "details": {"code": "agent_not_found"}}))]
-#[expect(dead_code, reason = "built by hand; here for the document")]
 struct ErrorBody {
     /// The HTTP status.
     status: u16,

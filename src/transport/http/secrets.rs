@@ -26,11 +26,10 @@ use crate::{
     },
 };
 
-/// What to set.
+/// What to set. Read by hand, so that all faults are told; this is for the document.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SetSecrets, example = json!({"secrets": {"ANTHROPIC_API_KEY": "sk-ant-…"}}))]
-#[expect(dead_code, reason = "read by hand, so that all faults are told; here for the document")]
 struct SetSecretsBody {
     /// Key to value. A key matches `^[A-Za-z_][A-Za-z0-9_]{0,127}$`; a value is 1 to 65,536 bytes of
     /// UTF-8 without NUL. Values are write-only: no answer ever shows one.

@@ -1,0 +1,136 @@
+//! One connection, from the accepted socket to its end.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use rustls::pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::{config::ListenerConfig, first_bytes::FirstBytes, tls::Tls};
+
+/// Who is at the other end. Every request has it among its extensions.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// The address the connection came from, which can be a proxy's. An IPv4 address is never written
+    /// as an IPv6 one.
+    pub remote: SocketAddr,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// The client's certificate, verified, followed by the intermediate ones it sent. Empty when
+    /// client certificates are not asked for.
+    pub peer_certificates: Arc<[CertificateDer<'static>]>,
+}
+
+/// What all connections of a listener share.
+pub(super) struct Connections {
+    pub(super) http: auto::Builder<TrackedExecutor>,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) service: Router,
+    pub(super) config: ListenerConfig,
+    pub(super) stop: CancellationToken,
+}
+
+/// Runs the tasks of HTTP/2 streams where shutdown waits for them.
+#[derive(Clone, Debug)]
+pub(super) struct TrackedExecutor(pub(super) TaskTracker);
+
+/// Why a connection was asked to go.
+enum Leaving {
+    Stopped,
+    TooOld,
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// Serves one connection to its end. What goes wrong on it is the client's affair: it is logged
+    /// for those who look closely, and nobody else.
+    pub(super) async fn run(&self, socket: TcpStream, remote: SocketAddr, age: Option<Duration>) {
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        if let Err(error) = self.serve_socket(socket, remote, age).await {
+            tracing::debug!(%remote, error = &*error, "connection ended early");
+        }
+    }
+
+    async fn serve_socket(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        age: Option<Duration>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        socket.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            let info = ConnectionInfo { remote, tls: false, peer_certificates: Arc::default() };
+            return self.serve_http(socket, info, age).await;
+        };
+        // A client in its handshake has not sent a request: it loses nothing when the server stops.
+        let Some(handshake) = self.stop.run_until_cancelled(self.handshake(tls, socket)).await else {
+            return Ok(());
+        };
+        let stream = handshake?;
+        let peer_certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+        self.serve_http(stream, ConnectionInfo { remote, tls: true, peer_certificates }, age).await
+    }
+
+    async fn handshake(&self, tls: &Tls, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let accept = TlsAcceptor::from(tls.current()).accept(socket);
+        timeout(self.config.tls_handshake_timeout, accept).await?
+    }
+
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        info: ConnectionInfo,
+        age: Option<Duration>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(FirstBytes::new(stream, self.config.first_bytes_timeout));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(info.clone());
+            self.service.clone().oneshot(request)
+        });
+        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
+        let leaving = tokio::select! {
+            // First, so that a request which is already here is taken.
+            biased;
+            ended = connection.as_mut() => return ended,
+            () = self.stop.cancelled() => Leaving::Stopped,
+            () = reached(age) => Leaving::TooOld,
+        };
+        connection.as_mut().graceful_shutdown();
+        match leaving {
+            // How long is up to whoever waits for the tasks.
+            Leaving::Stopped => connection.await,
+            Leaving::TooOld => timeout(self.config.max_connection_age_grace, connection).await?,
+        }
+    }
+}
+
+async fn reached(age: Option<Duration>) {
+    match age {
+        Some(age) => sleep(age).await,
+        None => std::future::pending().await,
+    }
+}
+
+// === impl TrackedExecutor ===
+
+impl<F> hyper::rt::Executor<F> for TrackedExecutor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
+    }
+}

@@ -1,0 +1,159 @@
+//! The server's door: accepts connections and serves HTTP/1.1 and HTTP/2 on them, with or without TLS.
+//!
+//! A socket is bound before anything is served ([`bind`]), and [`serve`] hands every connection to the
+//! same [`Router`], with a [`ConnectionInfo`] in each request. What a client can do to a connection has
+//! a limit in [`ListenerConfig`]: a limit on requests belongs into a layer of the router instead.
+
+mod config;
+mod connection;
+mod first_bytes;
+mod once_per;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{hash::BuildHasher, hash::RandomState, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::{
+    config::ListenerConfig,
+    connection::ConnectionInfo,
+    tls::{Tls, TlsConfig, TlsError},
+};
+use self::{
+    connection::{Connections, TrackedExecutor},
+    once_per::OncePer,
+};
+
+/// How long to wait when the system has no more sockets or memory: trying at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// A trouble that goes on is logged this often.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A socket that listens; clients that connect wait until it is served.
+#[derive(Debug)]
+pub struct BoundListener {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+}
+
+/// Accepts sockets, as many at once as there are slots.
+struct Acceptor {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    full: OncePer,
+    failing: OncePer,
+}
+
+/// Listens on `addr`; port 0 takes a free one.
+///
+/// # Errors
+///
+/// If the address cannot be had; the error names it.
+pub async fn bind(addr: SocketAddr) -> io::Result<BoundListener> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+    let listener = TcpListener::bind(addr).await.map_err(named)?;
+    let local_addr = listener.local_addr().map_err(named)?;
+    Ok(BoundListener { listener, local_addr })
+}
+
+/// Serves connections until `stop`, then closes the socket, so that new clients are refused, and
+/// returns.
+///
+/// Connections run as tasks of `tracker`. After `stop` each answers the requests it has and ends; the
+/// caller closes the tracker and waits for it, for as long as it will. A response that never ends by
+/// itself, such as a subscription, must end on the same `stop`, or it is cut off when the waiting is over.
+pub async fn serve(
+    bound: BoundListener,
+    tls: Option<Arc<Tls>>,
+    service: Router,
+    config: ListenerConfig,
+    stop: CancellationToken,
+    tracker: TaskTracker,
+) {
+    let mut acceptor = Acceptor::new(bound.listener, config.max_connections);
+    let connections = Arc::new(Connections {
+        http: config.http_builder(TrackedExecutor(tracker.clone())),
+        tls,
+        service,
+        config,
+        stop: stop.clone(),
+    });
+    let spread = RandomState::new();
+    while let Some((socket, remote, slot)) = stop.run_until_cancelled(acceptor.next()).await {
+        let age = connections.config.connection_age(spread.hash_one(remote));
+        let connections = Arc::clone(&connections);
+        drop(tracker.spawn(async move {
+            connections.run(socket, remote, age).await;
+            drop(slot);
+        }));
+    }
+}
+
+// === impl BoundListener ===
+
+impl BoundListener {
+    /// The address it listens on, with the real port.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+}
+
+// === impl Acceptor ===
+
+impl Acceptor {
+    fn new(listener: TcpListener, max_connections: usize) -> Self {
+        Self {
+            listener,
+            slots: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            full: OncePer::new(LOG_INTERVAL),
+            failing: OncePer::new(LOG_INTERVAL),
+        }
+    }
+
+    /// The next connection, and the slot it holds for as long as it lives.
+    async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Some(slot) = self.slot().await else {
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((socket, remote)) => return (socket, remote, slot),
+                Err(error) if concerns_one_client(&error) => {
+                    tracing::debug!(%error, "a client left before it was accepted");
+                }
+                Err(error) => {
+                    if self.failing.allows() {
+                        tracing::error!(%error, "cannot accept connections");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// `None` if the slots were closed, which nobody does.
+    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
+        if self.slots.available_permits() == 0 && self.full.allows() {
+            tracing::warn!("at the limit of connections: new ones wait");
+        }
+        Arc::clone(&self.slots).acquire_owned().await.ok()
+    }
+}
+
+/// Whether the error of an accept is about the connection that was to be accepted, not about the
+/// listener: the next one can be accepted at once.
+fn concerns_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
+}
