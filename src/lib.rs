@@ -1,6 +1,7 @@
 //! The secrets service for AI agents.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;

@@ -26,15 +26,40 @@ pub struct FirstToken {
 }
 
 /// Makes the data directory and the embedded database's file, readable by their owner only.
-pub(super) fn prepare_directory(storage: &Storage) -> Result<(), io::Error> {
+///
+/// # Errors
+/// An error that names what could not be made.
+pub fn prepare_directory(storage: &Storage) -> Result<(), io::Error> {
     let DatabaseUrl::Sqlite(database) = &storage.store.url else { return Ok(()) };
     let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty());
     for directory in [Some(storage.data_dir.as_path()), parent].into_iter().flatten() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(|error| named(directory, &error))?;
+        make_private_directory(directory)?;
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(database);
     file.map(drop).map_err(|error| named(database, &error))
+}
+
+/// Makes a directory that only its owner can enter; one that is there stays as it is.
+///
+/// # Errors
+/// An error that names the directory.
+pub fn make_private_directory(directory: &Path) -> Result<(), io::Error> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(|error| named(directory, &error))
+}
+
+/// Goes on if the embedded database is there: a command that only looks must not make one.
+///
+/// # Errors
+/// An error that names the file.
+pub fn require_database(storage: &Storage) -> Result<(), io::Error> {
+    match &storage.store.url {
+        DatabaseUrl::Sqlite(path) if !path.exists() => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("there is no database at {} (--database-url, --data-dir)", path.display()),
+        )),
+        DatabaseUrl::Sqlite(_) | DatabaseUrl::Postgres(_) => Ok(()),
+    }
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use first_run::FirstToken;
+pub use first_run::{FirstToken, make_private_directory, prepare_directory, require_database};
 pub use keyring_file::{
     KeyringFileError, create as create_keyring, load as load_keyring, replace as replace_keyring,
 };

@@ -238,6 +238,12 @@ impl ServeSettings {
         })
     }
 
+    /// Whether a certificate is given.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
     fn tls(&self) -> Result<Option<TlsConfig>, SettingError> {
         match (&self.tls_cert, &self.tls_key, &self.tls_client_ca) {
             (Some(cert), Some(key), client_ca) => {

@@ -6,6 +6,7 @@ use std::{error::Error as StdError, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
@@ -99,8 +100,15 @@ pub(super) fn to_conditional_response(error: &Error) -> Response {
 
 /// The one shape of a REST error.
 pub(super) fn envelope(status: StatusCode, detail: &str, details: &Map<String, Value>) -> Response {
-    let body = json!({ "status": status.as_u16(), "detail": detail, "details": details });
-    (status, axum::Json(body)).into_response()
+    (status, axum::Json(Envelope { status: status.as_u16(), detail, details })).into_response()
+}
+
+/// The members in the order in which they are documented.
+#[derive(Serialize)]
+struct Envelope<'e> {
+    status: u16,
+    detail: &'e str,
+    details: &'e Map<String, Value>,
 }
 
 fn details(error: &Error) -> Map<String, Value> {

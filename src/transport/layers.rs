@@ -6,7 +6,7 @@ use ::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::{Router, body::Body, middleware, response::Response};
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
-use tower::{ServiceBuilder, ServiceExt as _};
+use tower::{ServiceBuilder, ServiceExt as _, util::option_layer};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowOrigin, CorsLayer},
@@ -58,7 +58,7 @@ pub fn router(service: &Service, health: HealthReporter, config: &Config, observ
         };
         router.oneshot(request)
     });
-    fork.layer(cors(&config.cors_origins))
+    fork.layer(option_layer(cors(&config.cors_origins)))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(observer, access::observe))
 }
@@ -93,13 +93,14 @@ fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
     super::error::to_response(&Error::Bug("a handler panicked"))
 }
 
-fn cors(origins: &[HeaderValue]) -> CorsLayer {
+/// No layer at all unless origins are configured: answers then say nothing of CORS.
+fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
     if origins.is_empty() {
-        return CorsLayer::new();
+        return None;
     }
     let exposed =
         ["grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "etag", "retry-after"];
-    CorsLayer::new()
+    let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.iter().cloned()))
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers([
@@ -113,7 +114,8 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             HeaderName::from_static("x-user-agent"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))
-        .max_age(Duration::from_mins(10))
+        .max_age(Duration::from_mins(10));
+    Some(layer)
 }
 
 // === impl Protocol ===
