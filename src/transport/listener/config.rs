@@ -53,7 +53,7 @@ impl Default for ListenerConfig {
             max_connections: 10_000,
             first_bytes_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
-            header_read_timeout: Duration::from_secs(5),
+            header_read_timeout: Duration::from_secs(75),
             max_header_bytes: 16 * 1024,
             max_concurrent_streams: 100,
             keepalive_interval: Duration::from_secs(20),

@@ -1,0 +1,107 @@
+//! What the tests stand on: databases, the server as a process, and three kinds of client.
+//!
+//! | part | gives |
+//! |---|---|
+//! | [`postgres`] | a throw-away PostgreSQL cluster, and a database of its own for each test |
+//! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
+//! | [`rest`] | plain HTTP with JSON, or with any bytes |
+//! | [`grpc`] | the generated clients with a token |
+//! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//!
+//! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
+
+pub(crate) mod cli;
+pub(crate) mod grpc;
+pub(crate) mod postgres;
+pub(crate) mod rest;
+pub(crate) mod server;
+
+use std::{
+    ffi::OsString,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The longest that anything here is waited for.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Where a server under test keeps its rows.
+#[derive(Debug)]
+pub(crate) enum Database {
+    /// A file in the server's data directory.
+    Sqlite,
+    /// A fresh database on a PostgreSQL server.
+    Postgres(postgres::Database),
+}
+
+/// Makes two tests of one `async fn case(database: Database)`: `case::sqlite` and `case::postgres`.
+///
+/// ```ignore
+/// on_each_database!(a_write_survives);
+/// async fn a_write_survives(database: Database) { … }
+/// ```
+macro_rules! on_each_database {
+    ($($(#[$attribute:meta])* $case:ident),+ $(,)?) => {$(
+        mod $case {
+            use crate::harness::{Database, postgres};
+
+            $(#[$attribute])*
+            #[tokio::test]
+            async fn sqlite() {
+                super::$case(Database::Sqlite).await;
+            }
+
+            $(#[$attribute])*
+            #[tokio::test]
+            async fn postgres() {
+                if let Some(database) = postgres::Database::create().await {
+                    super::$case(Database::Postgres(database)).await;
+                }
+            }
+        }
+    )+};
+}
+pub(crate) use on_each_database;
+
+/// Polls until there is an answer.
+///
+/// # Panics
+/// After [`LIMIT`], naming what was waited for.
+pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(start.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Polls an asynchronous question until there is an answer.
+///
+/// # Panics
+/// After [`LIMIT`], naming what was waited for.
+pub(crate) async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = poll().await {
+            return found;
+        }
+        assert!(start.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// One setting of the test run.
+#[expect(clippy::disallowed_methods, reason = "a test run has no other settings than its environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The search path: the one variable that programs under test inherit.
+fn search_path() -> OsString {
+    std::env::var_os("PATH").expect("PATH is set")
+}

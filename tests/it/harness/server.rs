@@ -1,0 +1,277 @@
+//! `superserve serve` as a process of its own, the way an operator runs it.
+//!
+//! ```ignore
+//! let mut server = Server::start(database);              // or Server::with(database).env("X", "y").start()
+//! let rest = server.rest();
+//! server.kill9();
+//! server.restart();                                       // same data directory, database and keys; new ports
+//! ```
+//!
+//! It inherits nothing but `PATH`. Its standard error goes to a file: the ports are read from there, and a test that
+//! fails prints it.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::Value;
+use superserve::domain::TokenText;
+use tempfile::TempDir;
+
+use super::{Database, cli::Cli, grpc::Grpc, rest::Rest, search_path, wait_for};
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_superserve");
+
+/// How a server is to be started.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    stores: Arc<Stores>,
+    data_dir: Arc<TempDir>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+}
+
+/// What replicas share.
+#[derive(Debug)]
+struct Stores {
+    database: Database,
+    /// The data directory of the first server, which holds the keyring.
+    first_data_dir: Arc<TempDir>,
+    admin_token: TokenText,
+}
+
+/// A running server, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    setup: Setup,
+    /// `None` between [`Server::kill9`] or [`Server::terminate`] and [`Server::restart`].
+    process: Option<Child>,
+    address: SocketAddr,
+    ops_address: SocketAddr,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// Sets an environment variable of the server.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Adds an argument after `serve`.
+    pub(crate) fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts the server and waits until it listens. PostgreSQL gets its schema and its keyring before, as nothing is
+    /// made there by itself.
+    ///
+    /// # Panics
+    /// When it ends instead; the panic shows its log.
+    pub(crate) fn start(self) -> Server {
+        if let Database::Postgres(_) = self.stores.database
+            && !self.keyring().exists()
+        {
+            self.run_to_end(&["keys", "generate"]);
+            self.run_to_end(&["migrate"]);
+        }
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Server { setup: self, process: None, address: nowhere, ops_address: nowhere };
+        server.restart();
+        server
+    }
+
+    fn for_stores(stores: Arc<Stores>, data_dir: Arc<TempDir>) -> Self {
+        Self { stores, data_dir, environment: Vec::new(), arguments: Vec::new() }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", search_path())
+            .env("SUPERSERVE_DATA_DIR", self.data_dir.path())
+            .env("SUPERSERVE_KEYRING", self.keyring())
+            .env("SUPERSERVE_BOOTSTRAP_TOKEN", self.stores.admin_token.expose());
+        if let Database::Postgres(database) = &self.stores.database {
+            command.env("SUPERSERVE_DATABASE_URL", database.url());
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.data_dir.path());
+        command
+    }
+
+    fn run_to_end(&self, arguments: &[&str]) {
+        let output = self.command(arguments).output().expect("the binary starts");
+        assert!(
+            output.status.success(),
+            "superserve {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    fn keyring(&self) -> PathBuf {
+        self.stores.first_data_dir.path().join("keyring.json")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.data_dir.path().join("test-stderr.log")
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Starts a server with the default settings.
+    pub(crate) fn start(database: Database) -> Self {
+        Self::with(database).start()
+    }
+
+    /// A server to be given settings before it starts.
+    pub(crate) fn with(database: Database) -> Setup {
+        let data_dir = Arc::new(TempDir::with_prefix("superserve-data-").expect("a temporary directory"));
+        let stores = Stores { database, first_data_dir: Arc::clone(&data_dir), admin_token: random_token() };
+        Setup::for_stores(Arc::new(stores), data_dir)
+    }
+
+    /// A second server on the same database (PostgreSQL) and keyring, with a data directory of its own.
+    pub(crate) fn replica(&self) -> Setup {
+        let data_dir = TempDir::with_prefix("superserve-data-").expect("a temporary directory");
+        Setup::for_stores(Arc::clone(&self.setup.stores), Arc::new(data_dir))
+    }
+
+    /// Where gRPC and REST are served.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub(crate) fn ops_address(&self) -> SocketAddr {
+        self.ops_address
+    }
+
+    /// The directory the server was given.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.setup.data_dir.path()
+    }
+
+    /// The database the server was given.
+    pub(crate) fn database(&self) -> &Database {
+        &self.setup.stores.database
+    }
+
+    /// The text of the token with all scopes.
+    pub(crate) fn admin_token(&self) -> &str {
+        self.setup.stores.admin_token.expose()
+    }
+
+    /// A REST client with the admin's token.
+    pub(crate) fn rest(&self) -> Rest {
+        Rest::new(self.address).token(self.admin_token())
+    }
+
+    /// A client of the operator's port.
+    pub(crate) fn ops(&self) -> Rest {
+        Rest::new(self.ops_address)
+    }
+
+    /// gRPC clients with the admin's token.
+    pub(crate) async fn grpc(&self) -> Grpc {
+        Grpc::connect(self.address, self.admin_token()).await
+    }
+
+    /// The command line with the admin's token.
+    pub(crate) fn cli(&self) -> Cli {
+        Cli::new(self.address).env("SUPERSERVE_TOKEN", self.admin_token())
+    }
+
+    /// All that the server wrote to standard error, of all its lives.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.setup.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Kills it without notice and waits until it is dead.
+    pub(crate) fn kill9(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("it can be killed");
+        process.wait().expect("it ends");
+    }
+
+    /// Asks it to end (SIGTERM) without waiting.
+    pub(crate) fn signal_to_terminate(&self) {
+        let process = self.process.as_ref().expect("it runs");
+        let status = Command::new("sh").args(["-c", "kill -TERM $0", &process.id().to_string()]).status();
+        assert!(status.expect("sh starts").success());
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal_to_terminate();
+        self.wait_for_end()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        wait_for("the server to end", || process.try_wait().expect("it is our child"))
+    }
+
+    /// Starts it again, on the same data, with the same settings, on other ports.
+    ///
+    /// # Panics
+    /// When it still runs, or ends instead of listening.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.process.is_none(), "end it first");
+        let log = File::options().create(true).append(true).open(self.setup.log_path()).expect("a log file");
+        let earlier_lives = self.log().len();
+        let mut command = self.setup.command(&["serve", "--log-format", "json"]);
+        command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).args(&self.setup.arguments);
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.process = Some(process.expect("the binary starts"));
+
+        (self.address, self.ops_address) = wait_for("the server to listen", || {
+            let log = self.log();
+            let life = log.get(earlier_lives..).unwrap_or_default();
+            if let Some(status) = self.process.as_mut().and_then(|process| process.try_wait().ok()?) {
+                self.process = None;
+                panic!("the server ended with {status}");
+            }
+            Some((logged_address(life, "listening")?, logged_address(life, "ops listening")?))
+        });
+    }
+}
+
+impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "shown only with a test that fails")]
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _killed = process.kill();
+            let _status = process.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server's log ---\n{}--- end of the server's log ---", self.log());
+        }
+    }
+}
+
+/// The address in the log line with this message.
+fn logged_address(log: &str, message: &str) -> Option<SocketAddr> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let mut events = lines.map(|line| line.get("fields").cloned().unwrap_or(line));
+    events.find(|event| event["message"] == message)?["address"].as_str()?.parse().ok()
+}
+
+fn random_token() -> TokenText {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
+    TokenText::from_random(&bytes)
+}

@@ -1,0 +1,19 @@
+//! The integration tests: the real binary, over real sockets, on real databases.
+//!
+//! One binary, so that it is linked once and one PostgreSQL cluster serves all of it. A test that needs a
+//! database is written once and run on both (see [`harness::on_each_database`]). To add a file: declare it here.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and so do its helpers"
+)]
+
+mod budgets;
+mod harness;
+mod layers;
+mod postgres;
+mod smoke;
+mod sources;
