@@ -49,7 +49,11 @@ fn generate(path: &Path, talk: &mut (dyn Write + Send)) -> Result<(), Failure> {
     if let Some(mut keyring) = app::load_keyring(path)? {
         let id = keyring.add_key(&random, now)?;
         app::replace_keyring(path, &keyring)?;
-        writeln!(talk, "Added the key {id} to {}. It decrypts only, until it is made the primary.", path.display())?;
+        writeln!(
+            talk,
+            "Added the key {id} to {}. It decrypts only, until it is made the primary.",
+            path.display()
+        )?;
     } else {
         let keyring = Keyring::generate(&random, now)?;
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {

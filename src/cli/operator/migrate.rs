@@ -8,7 +8,10 @@ use super::Failure;
 use crate::{app, config::StorageSettings, store::Store, telemetry};
 
 /// Applies the schema and ends.
-pub(in crate::cli) async fn run(settings: &StorageSettings, talk: &mut (dyn Write + Send)) -> Result<(), Failure> {
+pub(in crate::cli) async fn run(
+    settings: &StorageSettings,
+    talk: &mut (dyn Write + Send),
+) -> Result<(), Failure> {
     telemetry::init(settings.log());
     let storage = settings.check()?;
     app::prepare_directory(&storage)?;

@@ -53,6 +53,8 @@ impl Default for ListenerConfig {
             max_connections: 10_000,
             first_bytes_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
+            // Longer than the minute for which proxies keep idle connections: else one of them may reuse a
+            // connection at the moment at which it is closed
             header_read_timeout: Duration::from_secs(75),
             max_header_bytes: 16 * 1024,
             max_concurrent_streams: 100,
