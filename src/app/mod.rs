@@ -65,7 +65,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
 
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
-    bring_up_to_date(&store, &storage.store, auto_migrate).await?;
+    operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let (random, clock) = (Random::new(), Clock::system());
     let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
     let service =
@@ -126,23 +126,6 @@ impl Running {
         let ended = tokio::time::timeout(BACKGROUND_END, self.background.wait()).await.is_ok();
         tracing::info!(drained, "stopped");
         drained && ended
-    }
-}
-
-async fn bring_up_to_date(
-    store: &Store,
-    config: &store::Config,
-    auto_migrate: bool,
-) -> Result<(), StartError> {
-    if auto_migrate {
-        for name in store.migrate(config).await? {
-            tracing::info!(name, "migration applied");
-        }
-        return Ok(());
-    }
-    match store.pending_migrations().await?.len() {
-        0 => Ok(()),
-        pending => Err(StartError::Pending(pending)),
     }
 }
 

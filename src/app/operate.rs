@@ -14,7 +14,7 @@ use crate::{
     crypto::{Keyring, Random},
     domain::KekId,
     service::{Clock, Error, KeyUse, compare_keys},
-    store::Store,
+    store::{self, Store},
 };
 
 /// A key that was made.
@@ -49,6 +49,24 @@ pub async fn migrate(storage: &Storage) -> Result<Vec<String>, StartError> {
     prepare_directory(storage)?;
     let store = Store::open(&storage.store, &TaskTracker::new()).await?;
     Ok(store.migrate(&storage.store).await?)
+}
+
+/// Applies the migrations that are missing, or refuses a database that lacks some.
+pub(super) async fn bring_up_to_date(
+    store: &Store,
+    config: &store::Config,
+    auto_migrate: bool,
+) -> Result<(), StartError> {
+    if auto_migrate {
+        for name in store.migrate(config).await? {
+            tracing::info!(name, "migration applied");
+        }
+        return Ok(());
+    }
+    match store.pending_migrations().await?.len() {
+        0 => Ok(()),
+        pending => Err(StartError::Pending(pending)),
+    }
 }
 
 /// Makes a keyring, or adds a key to the one that is there.
