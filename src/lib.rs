@@ -1,4 +1,5 @@
 //! The secrets service for AI agents.
 
+pub mod cli;
 pub mod domain;
 pub mod proto;
