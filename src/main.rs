@@ -1,3 +1,8 @@
 //! The binary `superserve`.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    superserve::cli::run(std::env::args_os()).await
+}

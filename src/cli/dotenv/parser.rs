@@ -35,7 +35,7 @@ struct Parser<'a> {
 /// All that is wrong with the file, in the order of its lines.
 pub(crate) fn parse(bytes: &[u8], skip_empty: bool) -> Result<Parsed, Vec<Fault>> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|_: std::str::Utf8Error| not_utf8(bytes))?;
+    let text = std::str::from_utf8(bytes).map_err(|_where| not_utf8(bytes))?;
     let mut parser = Parser {
         text,
         cursor: Cursor::new(text),
