@@ -18,6 +18,7 @@ use super::{
     bounded,
     failure::{Exit, Failure},
     output::Output,
+    terminal,
 };
 
 /// The most that is read of stdin, in bytes: what one request can hold.
@@ -71,13 +72,16 @@ impl Input {
     /// # Errors
     /// When it cannot be read.
     pub(crate) async fn ask(&self, output: &mut Output, question: &str) -> Result<Option<String>, Failure> {
-        output.prompt(question);
         let stdin = Arc::clone(&self.stdin);
         let read = move || {
             let mut stdin = stdin.lock().unwrap_or_else(PoisonError::into_inner);
             read_line(&mut *stdin)
         };
-        interruptible(on_thread(read)).await?.map_err(|error| cannot_read(&error))
+        let asked = async {
+            output.prompt(question);
+            on_thread(read).await
+        };
+        interruptible(asked).await?.map_err(|error| cannot_read(&error))
     }
 
     /// Asks for a value on the terminal, hidden.
@@ -87,7 +91,7 @@ impl Input {
     pub(crate) async fn ask_hidden(&self, question: String) -> Result<Zeroizing<String>, Failure> {
         // With a handler in place Ctrl-C does not kill: the prompt itself sees it and restores the terminal
         let _handler = interrupts()?;
-        let read = move || rpassword::prompt_password(question).map(Zeroizing::new);
+        let read = move || terminal::ask_hidden(&question);
         on_thread(read).await.map_err(|error| {
             if error.kind() == ErrorKind::Interrupted {
                 interrupted()

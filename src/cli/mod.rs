@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `settings`, `auth_file`, `environment` | which server, as whom |
 //! | `client`, `refusal`, `faults` | calls, and their failures in words |
-//! | `input`, `output`, `render`, `usage` | what a person types and reads |
+//! | `input`, `terminal`, `output`, `render`, `usage` | what a person types and reads |
 //! | `dotenv` | `.env` files |
 //!
 //! Values and tokens are never printed, with one exception each for `tokens create` and `tokens generate`,
@@ -36,6 +36,7 @@ mod render;
 mod secrets;
 mod session;
 mod settings;
+mod terminal;
 mod tokens;
 mod usage;
 

@@ -19,7 +19,7 @@ pub(crate) fn bytes<const N: usize>() -> Result<[u8; N], Failure> {
 /// A name for one attempt at a write, so that a repeat of it has no second effect.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn idempotency_key() -> Result<String, Failure> {
     Ok(format!("cli-{:032x}", u128::from_le_bytes(bytes()?)))
 }

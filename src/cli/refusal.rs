@@ -110,7 +110,7 @@ fn conflict(details: &Details) -> Failure {
         None => "Revision mismatch: the agent has changed; nothing was changed.".to_owned(),
     };
     Failure::new(Exit::Conflict, sentence)
-        .hint("Look at the present state with `superserve secrets list AGENT`, then try again.")
+        .hint("`superserve secrets list AGENT --json` shows what is there now, with its revision.")
 }
 
 fn missing(keys: Vec<String>) -> Failure {

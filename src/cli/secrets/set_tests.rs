@@ -86,7 +86,7 @@ async fn a_key_from_two_sources_is_refused() {
             .await;
     assert_eq!(outcome.code, 1);
     assert!(outcome.stderr.contains("line 1 (A): is also given as an argument"), "{}", outcome.stderr);
-    assert!(outcome.stderr.contains("line 2: PATH: this name is refused"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("line 2 (PATH): this name is refused"), "{}", outcome.stderr);
     for args in [["A=-", "B=-"], ["A=-", "--env-file=-"]] {
         let outcome = superserve(&["secrets", "set", "a", args[0], args[1]], [], b"C=x").await;
         assert_eq!(outcome.code, 1);

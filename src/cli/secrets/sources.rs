@@ -230,7 +230,10 @@ impl Gatherer<'_> {
             }
             match check(&key, &value) {
                 Ok(assignment) => self.gathered.assignments.push(assignment),
-                Err(fault) => self.faults.push(format!("line {line}: {}", faults::describe_local(&fault))),
+                Err(fault) => {
+                    let reason = faults::describe_local(&Fault { key: String::new(), ..fault });
+                    self.faults.push(format!("line {line} ({key}): {reason}"));
+                }
             }
         }
         Ok(())
