@@ -76,7 +76,9 @@ pub fn init(config: Config) {
         }
     };
     // Fails only if there is a log already: in a test that starts several servers in one process
-    drop(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init());
+    // The filter is for all layers: one of a single layer keeps a state per thread, by which a check of a
+    // library (`tracing::enabled!`) swallowed our next line
+    drop(tracing_subscriber::registry().with(lines).with(filter).try_init());
 }
 
 // === impl Metrics ===
