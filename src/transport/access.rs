@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::http::{HeaderName, HeaderValue, StatusCode};
+use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{
     body::Body,
     extract::{MatchedPath, Request, State},
@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::Instrument as _;
 
 use super::layers::Protocol;
-use crate::domain::base62;
+use crate::domain::{TokenText, base62};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -110,6 +110,8 @@ fn request_id(request: &Request) -> String {
     let usable = |id: &&str| {
         (1..=MAX_ID_BYTES).contains(&id.len())
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=".contains(&b))
+            // An id is told and kept: a token that was sent in the wrong header is not
+            && TokenText::parse(id).is_err()
     };
     given.filter(usable).map_or_else(new_id, str::to_owned)
 }
@@ -124,11 +126,13 @@ fn new_id() -> String {
     }
 }
 
-/// A caller's path may hold anything, also a key or worse: it is told only if it was ours.
-fn rest_route(method: &::http::Method, response: &Response) -> String {
+/// A caller's path may hold anything, also a key or worse, and so may its method: they are told only if they
+/// are ours.
+fn rest_route(method: &Method, response: &Response) -> String {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE].contains(method);
     match response.extensions().get::<MatchedPath>() {
-        Some(path) => format!("{method} {}", path.as_str()),
-        None => "unknown".to_owned(),
+        Some(path) if known => format!("{method} {}", path.as_str()),
+        Some(_) | None => "unknown".to_owned(),
     }
 }
 

@@ -12,8 +12,15 @@
 )]
 
 mod budgets;
+mod durability;
+mod faults;
+mod first_run;
 mod harness;
 mod layers;
 mod postgres;
+mod secrecy;
+mod shutdown;
 mod smoke;
 mod sources;
+mod store;
+mod tamper;

@@ -74,23 +74,7 @@ impl Cli {
     /// # Panics
     /// When it does not end within [`LIMIT`].
     pub(crate) fn run_with<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Output {
-        // Files, not pipes: nobody has to read while the command writes
-        let talk = TempDir::new().expect("a temporary directory");
-        let (out, err) = (talk.path().join("out"), talk.path().join("err"));
-        let create = |path| File::create(path).expect("a file");
-        let mut command = self.command(arguments);
-        command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
-        let mut child = Running(command.spawn().expect("the binary starts"));
-
-        let mut pipe = child.0.stdin.take().expect("stdin is a pipe");
-        let status = thread::scope(|scope| {
-            // A command may end without reading its input
-            scope.spawn(move || pipe.write_all(stdin).ok());
-            wait_for("the command to end", move || child.0.try_wait().expect("it is our child"))
-        });
-        let read = |path| String::from_utf8(fs::read(path).expect("a file")).expect("UTF-8");
-        let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("it ended");
-        Output { code, stdout: read(&out), stderr: read(&err) }
+        run_to_end(self.command(arguments), stdin)
     }
 
     /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
@@ -120,4 +104,27 @@ impl Drop for Running {
         let _killed = self.0.kill();
         let _status = self.0.wait();
     }
+}
+
+/// Runs a command with these bytes on standard input.
+///
+/// # Panics
+/// When it does not end within [`LIMIT`].
+pub(super) fn run_to_end(mut command: Command, stdin: &[u8]) -> Output {
+    // Files, not pipes: nobody has to read while the command writes
+    let talk = TempDir::new().expect("a temporary directory");
+    let (out, err) = (talk.path().join("out"), talk.path().join("err"));
+    let create = |path| File::create(path).expect("a file");
+    command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
+    let mut child = Running(command.spawn().expect("the binary starts"));
+
+    let mut pipe = child.0.stdin.take().expect("stdin is a pipe");
+    let status = thread::scope(|scope| {
+        // A command may end without reading its input
+        scope.spawn(move || pipe.write_all(stdin).ok());
+        wait_for("the command to end", move || child.0.try_wait().expect("it is our child"))
+    });
+    let read = |path| String::from_utf8(fs::read(path).expect("a file")).expect("UTF-8");
+    let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("it ended");
+    Output { code, stdout: read(&out), stderr: read(&err) }
 }

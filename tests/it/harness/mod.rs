@@ -7,6 +7,8 @@
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`steps`] | what many tests begin with: an agent, a token, a look past the server into its database |
+//! | [`search`] | finds a text in whatever form it was written |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
@@ -14,7 +16,9 @@ pub(crate) mod cli;
 pub(crate) mod grpc;
 pub(crate) mod postgres;
 pub(crate) mod rest;
+pub(crate) mod search;
 pub(crate) mod server;
+pub(crate) mod steps;
 
 use std::{
     ffi::OsString,

@@ -23,7 +23,13 @@ use serde_json::Value;
 use superserve::domain::TokenText;
 use tempfile::TempDir;
 
-use super::{Database, cli::Cli, grpc::Grpc, rest::Rest, search_path, wait_for};
+use super::{
+    Database,
+    cli::{self, Cli},
+    grpc::Grpc,
+    rest::Rest,
+    search_path, wait_for,
+};
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_superserve");
@@ -34,6 +40,7 @@ pub(crate) struct Setup {
     stores: Arc<Stores>,
     data_dir: Arc<TempDir>,
     environment: Vec<(String, String)>,
+    unset: Vec<String>,
     arguments: Vec<String>,
 }
 
@@ -65,6 +72,12 @@ impl Setup {
         self
     }
 
+    /// Takes away an environment variable that the server would get.
+    pub(crate) fn without_env(mut self, name: &str) -> Self {
+        self.unset.push(name.to_owned());
+        self
+    }
+
     /// Adds an argument after `serve`.
     pub(crate) fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
@@ -80,8 +93,10 @@ impl Setup {
         if let Database::Postgres(_) = self.stores.database
             && !self.keyring().exists()
         {
-            self.run_to_end(&["keys", "generate"]);
-            self.run_to_end(&["migrate"]);
+            for arguments in [&["keys", "generate"][..], &["migrate"]] {
+                let output = self.run(arguments);
+                assert_eq!(output.code, 0, "superserve {arguments:?}: {}", output.stderr);
+            }
         }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server { setup: self, process: None, address: nowhere, ops_address: nowhere };
@@ -90,7 +105,7 @@ impl Setup {
     }
 
     fn for_stores(stores: Arc<Stores>, data_dir: Arc<TempDir>) -> Self {
-        Self { stores, data_dir, environment: Vec::new(), arguments: Vec::new() }
+        Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new() }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -106,20 +121,32 @@ impl Setup {
             command.env("SUPERSERVE_DATABASE_URL", database.url());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for name in &self.unset {
+            command.env_remove(name);
+        }
         command.current_dir(self.data_dir.path());
         command
     }
 
-    fn run_to_end(&self, arguments: &[&str]) {
-        let output = self.command(arguments).output().expect("the binary starts");
-        assert!(
-            output.status.success(),
-            "superserve {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+    /// Runs a command of the operator to its end, in the server's environment.
+    pub(crate) fn run(&self, arguments: &[&str]) -> cli::Output {
+        cli::run_to_end(self.command(arguments), b"")
     }
 
-    fn keyring(&self) -> PathBuf {
+    /// Starts `serve` on ports of its own where it is to refuse, and gives what it says.
+    pub(crate) fn run_serve(&self) -> cli::Output {
+        let sockets = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
+        let arguments = self.arguments.iter().map(String::as_str);
+        self.run(&sockets.into_iter().chain(arguments).collect::<Vec<_>>())
+    }
+
+    /// The directory the server is given.
+    pub(crate) fn data_dir(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// The keyring file that all replicas use.
+    pub(crate) fn keyring(&self) -> PathBuf {
         self.stores.first_data_dir.path().join("keyring.json")
     }
 
@@ -147,6 +174,11 @@ impl Server {
     pub(crate) fn replica(&self) -> Setup {
         let data_dir = TempDir::with_prefix("superserve-data-").expect("a temporary directory");
         Setup::for_stores(Arc::clone(&self.setup.stores), Arc::new(data_dir))
+    }
+
+    /// How it was started.
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.setup
     }
 
     /// Where gRPC and REST are served.
