@@ -16,12 +16,14 @@ use crate::{
 pub enum KeyProblem {
     /// A key that wraps data keys is not in the keyring.
     #[error(
-        "the keyring lacks the key {id}, which wraps the data keys of {agents} agent(s) of this database: \
-         add it to the keyring file (--keyring)"
+        "the keyring lacks the key {id} of the fingerprint {needed}, which wraps the data keys of {agents} \
+         agent(s) of this database: add it to the keyring file (--keyring)"
     )]
     Missing {
         /// The key's id.
         id: KekId,
+        /// The key's fingerprint.
+        needed: String,
         /// How many agents need it.
         agents: u64,
     },
@@ -90,7 +92,10 @@ pub async fn compare(store: &Store, keyring: &Keyring) -> Result<Vec<KeyUse>, Ke
         match keyring.verify(&row.id, &row.check_value) {
             KeyCheck::Right => {}
             KeyCheck::Unknown if agents == 0 => {}
-            KeyCheck::Unknown => return Err(KeyProblem::Missing { id: row.id, agents }),
+            KeyCheck::Unknown => {
+                let needed = check_value_fingerprint(&row.check_value);
+                return Err(KeyProblem::Missing { id: row.id, needed, agents });
+            }
             KeyCheck::Wrong => {
                 let found = keyring.get(&row.id).map(KeyEntry::fingerprint).unwrap_or_default();
                 let needed = check_value_fingerprint(&row.check_value);
