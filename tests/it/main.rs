@@ -17,6 +17,7 @@ mod faults;
 mod first_run;
 mod harness;
 mod layers;
+mod migrations;
 mod postgres;
 mod secrecy;
 mod shutdown;

@@ -26,6 +26,7 @@ use tempfile::TempDir;
 use super::{
     Database,
     cli::{self, Cli},
+    eventually,
     grpc::Grpc,
     rest::Rest,
     search_path, wait_for,
@@ -135,9 +136,10 @@ impl Setup {
 
     /// Starts `serve` on ports of its own where it is to refuse, and gives what it says.
     pub(crate) fn run_serve(&self) -> cli::Output {
-        let sockets = ["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"];
-        let arguments = self.arguments.iter().map(String::as_str);
-        self.run(&sockets.into_iter().chain(arguments).collect::<Vec<_>>())
+        let mut command = self.command(&["serve"]);
+        command.args(&self.arguments);
+        command.env("SUPERSERVE_LISTEN", "127.0.0.1:0").env("SUPERSERVE_OPS_LISTEN", "127.0.0.1:0");
+        cli::run_to_end(command, b"")
     }
 
     /// The directory the server is given.
@@ -255,6 +257,18 @@ impl Server {
     pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("it runs");
         wait_for("the server to end", || process.try_wait().expect("it is our child"))
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has, while clients in this process go on.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        self.signal_to_terminate();
+        self.wait_until_it_ends().await
+    }
+
+    /// Waits until it ends by itself, while clients in this process go on.
+    pub(crate) async fn wait_until_it_ends(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("it runs");
+        eventually("the server to end", async || process.try_wait().expect("it is our child")).await
     }
 
     /// Starts it again, on the same data, with the same settings, on other ports.

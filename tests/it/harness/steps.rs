@@ -77,6 +77,11 @@ impl Sql {
             }
             Database::Postgres(database) => database.url().to_owned(),
         };
+        Self::open(&url).await
+    }
+
+    /// Connects to a database.
+    pub(crate) async fn open(url: &str) -> Self {
         // One connection, so that BEGIN and COMMIT meet
         let options = ConnectOptions::new(url).max_connections(1).sqlx_logging(false).to_owned();
         Self(sea_orm::Database::connect(options).await.expect("the database answers"))
