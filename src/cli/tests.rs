@@ -36,7 +36,7 @@ async fn usage_errors_are_local() {
 #[tokio::test]
 async fn usage_errors_say_what_was_meant() {
     for (args, words) in [
-        (&["secrest"][..], "unknown command 'secrest'; did you mean secrets?"),
+        (&["secrest"][..], "unknown command 'secrest'; did you mean serve, secrets?"),
         (&["secrets", "set", "a", "--dryrun"], "unexpected argument '--dryrun'; did you mean --dry-run?"),
         (&["secrets", "list"], "missing: <AGENT>"),
         (&["secrets", "set", "a", "--if-revision", "x"], "--if-revision <N>: a revision is a number"),
