@@ -1,4 +1,16 @@
-//! The secrets service for AI agents.
+//! The secrets service for AI agents: set once, encrypted, never read back, handed to a run as environment
+//! variables.
+//!
+//! ```text
+//! cli → app → transport → service → store  → domain
+//!                                 ↘ crypto ↗
+//! ```
+//!
+//! A room names only what stands after its arrow; `tests/it/layers.rs` holds it to that. `docs/architecture.md`
+//! says what each is for and follows a set from the socket to the disk:
+//!
+//! [`transport::listener`] accepts, [`transport`] authenticates and takes the words apart, [`service`] decides and
+//! opens a transaction of the [`store`], [`crypto`] seals what is written in it, and the key names go back.
 
 pub mod app;
 pub mod cli;

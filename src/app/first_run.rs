@@ -29,7 +29,7 @@ pub struct FirstToken {
 ///
 /// # Errors
 /// An error that names what could not be made.
-pub fn prepare_directory(storage: &Storage) -> Result<(), io::Error> {
+pub(super) fn prepare_directory(storage: &Storage) -> Result<(), io::Error> {
     let DatabaseUrl::Sqlite(database) = &storage.store.url else { return Ok(()) };
     let parent = database.parent().filter(|parent| !parent.as_os_str().is_empty());
     for directory in [Some(storage.data_dir.as_path()), parent].into_iter().flatten() {
@@ -43,7 +43,7 @@ pub fn prepare_directory(storage: &Storage) -> Result<(), io::Error> {
 ///
 /// # Errors
 /// An error that names the directory.
-pub fn make_private_directory(directory: &Path) -> Result<(), io::Error> {
+pub(super) fn make_private_directory(directory: &Path) -> Result<(), io::Error> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     made.map_err(|error| named(directory, &error))
 }
@@ -52,7 +52,7 @@ pub fn make_private_directory(directory: &Path) -> Result<(), io::Error> {
 ///
 /// # Errors
 /// An error that names the file.
-pub fn require_database(storage: &Storage) -> Result<(), io::Error> {
+pub(super) fn require_database(storage: &Storage) -> Result<(), io::Error> {
     match &storage.store.url {
         DatabaseUrl::Sqlite(path) if !path.exists() => Err(io::Error::new(
             io::ErrorKind::NotFound,

@@ -64,7 +64,7 @@ pub enum KeyringFileError {
 ///
 /// # Errors
 /// [`KeyringFileError`].
-pub fn load(path: &Path) -> Result<Option<Keyring>, KeyringFileError> {
+pub(super) fn load(path: &Path) -> Result<Option<Keyring>, KeyringFileError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -78,7 +78,7 @@ pub fn load(path: &Path) -> Result<Option<Keyring>, KeyringFileError> {
 ///
 /// # Errors
 /// [`KeyringFileError::Io`].
-pub fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
+pub(super) fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
     write(path, keyring, |temporary| {
         // Unlike a rename, a link never replaces what another process has put there
         fs::hard_link(temporary, path)?;
@@ -90,7 +90,7 @@ pub fn create(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
 ///
 /// # Errors
 /// [`KeyringFileError::Io`].
-pub fn replace(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
+pub(super) fn replace(path: &Path, keyring: &Keyring) -> Result<(), KeyringFileError> {
     write(path, keyring, |temporary| fs::rename(temporary, path))
 }
 

@@ -1,7 +1,10 @@
 //! Puts the parts together and takes them apart again: the composition root.
 
+mod error;
 mod first_run;
+mod health;
 mod keyring_file;
+mod operate;
 mod ops;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -9,53 +12,26 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use first_run::{FirstToken, make_private_directory, prepare_directory, require_database};
-pub use keyring_file::{
-    KeyringFileError, create as create_keyring, load as load_keyring, replace as replace_keyring,
-};
+pub use crate::telemetry::init as start_log;
+pub use error::StartError;
+pub use first_run::FirstToken;
+pub use keyring_file::KeyringFileError;
+pub use operate::{KeyGenerated, KeyStatus, generate_key, key_status, migrate};
 
 use crate::{
     config::Checked,
     crypto::Random,
-    service::{Clock, Error, KeyProblem, Parts, Service},
+    service::{Clock, Parts, Service},
     store::{self, Store},
     telemetry::Metrics,
     transport::{
         self, Finished, Observer,
-        listener::{self, Tls, TlsError},
+        listener::{self, Tls},
     },
 };
 
-/// How often the database is asked whether it still answers.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// Why the server did not start, in one sentence that names what to change.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database.
-    #[error("{0}")]
-    Store(#[from] store::Error),
-    /// The schema is old and may not be changed here.
-    #[error(
-        "the database lacks {0} migration(s): run `superserve migrate` first, or serve with --auto-migrate true"
-    )]
-    Pending(usize),
-    /// The keyring file.
-    #[error("{0}")]
-    Keyring(#[from] KeyringFileError),
-    /// The keyring and the database do not fit together.
-    #[error("{0}")]
-    Keys(#[from] KeyProblem),
-    /// The certificate.
-    #[error("{0}")]
-    Tls(#[from] TlsError),
-    /// A socket or a file.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// The first token.
-    #[error("{0}")]
-    Service(#[from] Error),
-}
+/// How long what runs beside the calls may take to end.
+const BACKGROUND_END: Duration = Duration::from_secs(4);
 
 /// A server that runs.
 #[derive(Debug)]
@@ -89,7 +65,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
 
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
-    bring_up_to_date(&store, &storage.store, auto_migrate).await?;
+    operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let (random, clock) = (Random::new(), Clock::system());
     let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
     let service =
@@ -101,7 +77,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let (health, _) = tonic_health::server::health_reporter();
     let router = transport::router(&service, health.clone(), &transport, observer(&metrics));
     let ops_router = ops::router(service.clone(), metrics, stop.clone());
-    set_health(&health, ServingStatus::Serving).await;
+    health::set(&health, ServingStatus::Serving).await;
     serving.spawn(listener::serve(
         public,
         tls,
@@ -118,7 +94,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         stop_ops.clone(),
         background.clone(),
     ));
-    background.spawn(watch_health(service, health.clone(), stop.clone()));
+    background.spawn(health::watch(service, health.clone(), stop.clone()));
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {
@@ -141,32 +117,15 @@ impl Running {
     /// Says whether all calls were answered in time.
     pub async fn stop(self) -> bool {
         tracing::info!("draining");
-        set_health(&self.health, ServingStatus::NotServing).await;
+        health::set(&self.health, ServingStatus::NotServing).await;
         self.stop.cancel();
         self.serving.close();
         let drained = tokio::time::timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
         self.stop_ops.cancel();
         self.background.close();
-        let ended = tokio::time::timeout(LOOK_EVERY * 2, self.background.wait()).await.is_ok();
+        let ended = tokio::time::timeout(BACKGROUND_END, self.background.wait()).await.is_ok();
         tracing::info!(drained, "stopped");
         drained && ended
-    }
-}
-
-async fn bring_up_to_date(
-    store: &Store,
-    config: &store::Config,
-    auto_migrate: bool,
-) -> Result<(), StartError> {
-    if auto_migrate {
-        for name in store.migrate(config).await? {
-            tracing::info!(name, "migration applied");
-        }
-        return Ok(());
-    }
-    match store.pending_migrations().await?.len() {
-        0 => Ok(()),
-        pending => Err(StartError::Pending(pending)),
     }
 }
 
@@ -176,24 +135,4 @@ fn observer(metrics: &Metrics) -> Observer {
         let Finished { protocol, route, code, duration } = finished;
         metrics.count(protocol, route, code, *duration);
     })
-}
-
-async fn set_health(health: &HealthReporter, status: ServingStatus) {
-    for name in transport::SERVICE_NAMES.into_iter().chain([""]) {
-        health.set_service_status(name, status).await;
-    }
-}
-
-/// Keeps the health service true to the database, until `stop`.
-async fn watch_health(service: Service, health: HealthReporter, stop: CancellationToken) {
-    let mut was_ready = true;
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        let Some(answer) = stop.run_until_cancelled(service.ready()).await else { break };
-        let ready = answer.is_ok();
-        if ready != was_ready {
-            tracing::warn!(ready, "the database {}", if ready { "answers again" } else { "does not answer" });
-            set_health(&health, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
-            was_ready = ready;
-        }
-    }
 }

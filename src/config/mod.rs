@@ -59,7 +59,7 @@ pub struct StorageSettings {
 #[derive(Args, Debug)]
 pub struct ServeSettings {
     #[command(flatten)]
-    pub(crate) storage: StorageSettings,
+    storage: StorageSettings,
     /// Address of gRPC, gRPC-Web and REST
     #[arg(long, env = "SUPERSERVE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -236,6 +236,12 @@ impl ServeSettings {
             bootstrap_token,
             shutdown_timeout: self.shutdown_timeout,
         })
+    }
+
+    /// The settings of the log.
+    #[must_use]
+    pub fn log(&self) -> telemetry::Config {
+        self.storage.log()
     }
 
     /// Whether a certificate is given.

@@ -5,7 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Error, Service};
 use crate::{
     crypto::DataKey,
-    domain::{AgentId, Fault, FaultCode, IdempotencyKey},
+    domain::{AgentId, Fault, FaultCode, IdempotencyKey, Revision},
     store::{Remembered, Tx},
 };
 
@@ -27,6 +27,11 @@ pub(super) fn parse(text: &str) -> Result<Option<IdempotencyKey>, Fault> {
             .map(Some)
             .ok_or_else(|| Fault::new("idempotency_key", FaultCode::InvalidHeader)),
     }
+}
+
+/// An expected revision as part of a digest.
+pub(super) fn revision_bytes(revision: Option<Revision>) -> Vec<u8> {
+    revision.map(|revision| revision.0.to_be_bytes().to_vec()).unwrap_or_default()
 }
 
 impl<'r> Attempt<'r> {

@@ -10,6 +10,7 @@
 mod agents;
 mod audit;
 mod clock;
+mod delete_secret;
 mod error;
 mod idempotency;
 mod keys;
@@ -17,6 +18,7 @@ mod page_token;
 mod plan;
 mod runtime;
 mod secrets;
+mod set_secrets;
 mod tokens;
 
 use std::sync::Arc;
@@ -27,12 +29,14 @@ use tokio_util::sync::CancellationToken;
 pub use agents::{Deployed, NewAgent};
 pub use audit::Run;
 pub use clock::Clock;
+pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
 pub use keys::{KeyProblem, KeyUse, compare as compare_keys};
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use runtime::Environment;
-pub use secrets::{DeleteSecret, Listing, SetSecrets, SetSecretsAnswer, Written};
+pub use secrets::{Listing, Written};
+pub use set_secrets::{SetSecrets, SetSecretsAnswer};
 pub use tokens::NewToken;
 
 use crate::{

@@ -14,6 +14,7 @@ mod entity;
 mod error;
 mod idempotency;
 mod keys;
+mod metadata;
 mod migrate;
 mod migration;
 mod secrets;
@@ -27,7 +28,8 @@ pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
 pub use idempotency::Remembered;
 pub use keys::KeyRow;
-pub use secrets::{SealedSecret, SealedWrite, StoredSecret};
+pub use metadata::StoredSecret;
+pub use secrets::{SealedSecret, SealedWrite};
 pub use writer::Tx;
 
 /// The database, of either kind. Cheap to clone.

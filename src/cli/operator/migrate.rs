@@ -2,21 +2,16 @@
 
 use std::io::Write;
 
-use tokio_util::task::TaskTracker;
-
 use super::Failure;
-use crate::{app, config::StorageSettings, store::Store, telemetry};
+use crate::{app, config::StorageSettings};
 
 /// Applies the schema and ends.
 pub(in crate::cli) async fn run(
     settings: &StorageSettings,
     talk: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    telemetry::init(settings.log());
-    let storage = settings.check()?;
-    app::prepare_directory(&storage)?;
-    let store = Store::open(&storage.store, &TaskTracker::new()).await?;
-    let applied = store.migrate(&storage.store).await?;
+    app::start_log(settings.log());
+    let applied = app::migrate(&settings.check()?).await?;
     for name in &applied {
         writeln!(talk, "applied {name}")?;
     }

@@ -8,7 +8,6 @@ use super::Failure;
 use crate::{
     app::{self, FirstToken, Running},
     config::{Environment, ServeSettings},
-    telemetry,
 };
 
 /// Serves until SIGTERM or SIGINT, then drains.
@@ -17,7 +16,7 @@ pub(in crate::cli) async fn run(
     environment: &Environment,
     talk: &mut (dyn Write + Send),
 ) -> Result<(), Failure> {
-    telemetry::init(settings.storage.log());
+    app::start_log(settings.log());
     let encrypted = settings.is_encrypted();
     let running = app::start(settings.check(environment)?).await?;
     greet(&running, encrypted, talk)?;

@@ -1,3 +1,4 @@
+#!/bin/sh
 # Keeps one throw-away PostgreSQL cluster for the process that holds our standard input. Run by `sh`, with the
 # directory of PostgreSQL's programs as $1.
 #
@@ -14,7 +15,8 @@ umask 077
 cd / || exit 1
 exec 3>&1 4<&0 >/dev/null </dev/null
 
-user= become=
+user=''
+become=''
 if [ "$(id -u)" -eq 0 ]; then # PostgreSQL refuses to run as root
   user=nobody
   if id postgres 2>/dev/null; then user=postgres; fi
@@ -78,8 +80,10 @@ make_cluster || fail
 
 while read -r command ports <&4; do
   case $command in
-    # shellcheck disable=SC2086 # several words
-    start) start $ports ;;
+    start)
+      # shellcheck disable=SC2086 # several words
+      start $ports
+      ;;
     stop) if pg_ctl --mode=fast stop; then answer stopped; else fail; fi ;;
     kill) if kill_all; then answer stopped; else fail; fi ;;
   esac
