@@ -15,5 +15,6 @@ mod budgets;
 mod harness;
 mod layers;
 mod postgres;
+mod rest;
 mod smoke;
 mod sources;

@@ -7,10 +7,12 @@
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`fixtures`] | agents, tokens and locks that a case begins with |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod postgres;
 pub(crate) mod rest;
