@@ -1,3 +1,5 @@
+//! Usage: what is refused, with which exit code and which words.
+
 use clap::CommandFactory as _;
 
 use super::{Cli, testing::superserve};
