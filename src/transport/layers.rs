@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::http::{HeaderName, HeaderValue, Method, Request, header};
+use ::http::{HeaderName, HeaderValue, Method, Request, Version, header};
 use axum::{Router, body::Body, middleware, response::Response};
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
@@ -121,14 +121,14 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
 // === impl Protocol ===
 
 impl Protocol {
-    /// gRPC and gRPC-Web requests say so by their content type.
+    /// gRPC and gRPC-Web requests say so by their content type. What says so and cannot be (another method,
+    /// or gRPC itself over HTTP/1.1) is for REST to refuse: tonic would, before a token and without a body.
     pub(super) fn of(request: &Request<Body>) -> Self {
         let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-            Self::Grpc
-        } else {
-            Self::Rest
-        }
+        let says = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
+        let is_grpc = says(b"application/grpc-web")
+            || (says(b"application/grpc") && request.version() == Version::HTTP_2);
+        if is_grpc && request.method() == Method::POST { Self::Grpc } else { Self::Rest }
     }
 
     /// An error as this protocol says it.
