@@ -12,7 +12,11 @@
 )]
 
 mod budgets;
+mod errors;
+mod failures;
+mod faults;
 mod harness;
+mod http;
 mod layers;
 mod postgres;
 mod rest;
