@@ -12,6 +12,12 @@
 )]
 
 mod budgets;
+mod cli;
+mod cli_dotenv;
+mod cli_json;
+mod cli_run;
+mod cli_session;
+mod cli_terminal;
 mod errors;
 mod failures;
 mod faults;

@@ -35,7 +35,8 @@ pub(crate) struct Output {
 }
 
 /// A command that does not outlive the test that gave up waiting for it.
-struct Running(Child);
+#[derive(Debug)]
+pub(crate) struct Running(pub(crate) Child);
 
 // === impl Cli ===
 
@@ -74,11 +75,45 @@ impl Cli {
     /// # Panics
     /// When it does not end within [`LIMIT`].
     pub(crate) fn run_with<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Output {
+        Self::finish(self.command(BINARY, arguments), stdin)
+    }
+
+    /// Runs a shell script with nothing on standard input. `$0` in it is the binary.
+    pub(crate) fn script(&self, script: &str) -> Output {
+        Self::finish(self.command("sh", &["-c", script, BINARY]), b"")
+    }
+
+    /// Starts a command with pipes as its standard input and output.
+    pub(crate) fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
+        let mut command = self.command(BINARY, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Running(command.spawn().expect("the binary starts"))
+    }
+
+    /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
+    pub(crate) fn on_terminal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> PtySession {
+        self.shell_on_terminal(r#"exec "$0" "$@""#, arguments)
+    }
+
+    /// Runs a shell script on a terminal of its own. `$0` in it is the binary.
+    pub(crate) fn script_on_terminal(&self, script: &str) -> PtySession {
+        self.shell_on_terminal::<&str>(script, &[])
+    }
+
+    fn shell_on_terminal<S: AsRef<OsStr>>(&self, script: &str, arguments: &[S]) -> PtySession {
+        // The terminal comes without echo, with which nothing typed could be seen to be hidden
+        let script = format!("stty echo\n{script}");
+        let mut command = self.command("sh", &["-c", &script, BINARY]);
+        command.args(arguments);
+        let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
+        spawn_command(command, Some(limit)).expect("a shell starts on a terminal")
+    }
+
+    fn finish(mut command: Command, stdin: &[u8]) -> Output {
         // Files, not pipes: nobody has to read while the command writes
         let talk = TempDir::new().expect("a temporary directory");
         let (out, err) = (talk.path().join("out"), talk.path().join("err"));
         let create = |path| File::create(path).expect("a file");
-        let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
         let mut child = Running(command.spawn().expect("the binary starts"));
 
@@ -93,14 +128,8 @@ impl Cli {
         Output { code, stdout: read(&out), stderr: read(&err) }
     }
 
-    /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
-    pub(crate) fn on_terminal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> PtySession {
-        let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
-        spawn_command(self.command(arguments), Some(limit)).expect("the binary starts on a terminal")
-    }
-
-    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(BINARY);
+    fn command<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.home.path())
@@ -110,6 +139,28 @@ impl Cli {
             .env("TERM", "dumb")
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
+    }
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Standard output of a command that must succeed.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Standard error of a command that must fail with this code, and write no data.
+    ///
+    /// # Panics
+    /// When it ended otherwise.
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{}", self.stderr);
+        self.stderr
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::{
 };
 use superserve::proto::v1::CreateTokenRequest;
 
-use super::{Database, server::Server};
+use super::{Database, cli::Cli, server::Server};
 
 /// Every scope there is.
 pub(crate) const ALL_SCOPES: [&str; 7] = [
@@ -50,6 +50,14 @@ impl Server {
         };
         let token = self.grpc().await.tokens.create_token(request).await;
         token.expect("an admin makes tokens").into_inner().text
+    }
+
+    /// The command line with a token that may read and run this agent, and nothing else.
+    pub(crate) fn runner(&self, agent: &str) -> Cli {
+        let scopes = "secrets:resolve,agents:read";
+        let create = ["tokens", "create", "--name", "runner", "--scope", scopes, "--agent", agent];
+        let token = self.cli().run(&create).done();
+        Cli::new(self.address()).env("SUPERSERVE_TOKEN", token.trim_end())
     }
 
     /// Sets secrets over REST and gives the answer's body.
