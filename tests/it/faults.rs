@@ -142,7 +142,9 @@ async fn an_agent_holds_a_hundred_keys(database: Database) {
         let request = SetSecretsRequest { agent_id: agent.clone(), secrets, ..Default::default() };
         let refused = server.grpc().await.secrets.set_secrets(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{count}: {refused:?}");
-        assert!(!refused.get_details_bad_request().unwrap().field_violations.is_empty());
+        let told = refused.get_details_bad_request().unwrap().field_violations.len();
+        let omitted = &refused.get_details_error_info().unwrap().metadata["omitted"];
+        assert_eq!(told + omitted.parse::<usize>().unwrap(), 2 * count + 1 + usize::from(count == 40_000));
     }
 }
 

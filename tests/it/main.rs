@@ -12,13 +12,20 @@
 )]
 
 mod budgets;
+mod cors;
 mod errors;
 mod failures;
 mod faults;
+mod grpc;
+mod grpc_wire;
 mod harness;
 mod http;
 mod layers;
+mod openapi;
+mod parity;
 mod postgres;
 mod rest;
 mod smoke;
 mod sources;
+mod tenants;
+mod tls;
