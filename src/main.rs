@@ -1,5 +1,8 @@
-//! TEMPORARY
-fn main() {
-    let r = tokio::runtime::Runtime::new().unwrap();
-    std::process::exit(r.block_on(superserve::cli::run()))
+//! The binary `superserve`.
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    superserve::cli::run(std::env::args_os()).await
 }

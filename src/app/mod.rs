@@ -22,7 +22,7 @@ use crate::{
     config::Checked,
     crypto::Random,
     service::{Clock, Parts, Service},
-    store::{self, Store},
+    store::Store,
     telemetry::Metrics,
     transport::{
         self, Finished, Observer,

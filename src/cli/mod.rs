@@ -1,34 +1,149 @@
-//! TEMPORARY
+//! The command line: operator's tool and client in one binary.
+//!
+//! A command is one file with its arguments, its `run` and the words it prints. It gets a [`Context`]
+//! (environment, input, output) and answers with an [`Exit`] or a [`Failure`]; nothing below this module
+//! reads the environment or writes to stdout by another way, so every command can be tested with all
+//! three handed in. To add one: a file, a variant of [`Command`], an arm in `dispatch`.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `settings`, `auth_file`, `environment` | which server, as whom |
+//! | `client`, `refusal`, `faults` | calls, and their failures in words |
+//! | `input`, `terminal`, `output`, `render`, `usage` | what a person types and reads |
+//! | `dotenv` | `.env` files |
+//!
+//! Values and tokens are never printed, with one exception each for `tokens create` and `tokens generate`,
+//! whose purpose it is. Not even a usage error repeats an argument that may hold one: see `usage`.
+
+mod agents;
+mod audit;
+mod auth_file;
+mod bounded;
+mod client;
+mod completions;
+mod context;
+mod dotenv;
+mod environment;
+mod failure;
+mod faults;
+mod health;
+mod input;
 mod operator;
-use crate::config::*;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+mod output;
+mod random;
+mod refusal;
+mod render;
+mod secrets;
+mod session;
+mod settings;
+mod terminal;
+mod tokens;
+mod usage;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use context::Context;
+use failure::{Exit, Failure};
+use settings::ClientArgs;
+
+use crate::config::{ServeSettings, StorageSettings};
+
+/// The secrets service for AI agents: server, operator's tool and client
 #[derive(Parser, Debug)]
+#[command(name = "superserve", version, propagate_version = true, subcommand_required = true)]
+#[command(arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    client: ClientArgs,
     #[command(subcommand)]
-    c: C,
+    command: Command,
 }
+
+/// The commands, in the order in which `--help` lists them.
 #[derive(Subcommand, Debug)]
-enum C {
-    Serve(ServeSettings),
+enum Command {
+    /// Serve gRPC, gRPC-Web and REST
+    Serve(Box<ServeSettings>),
+    /// Apply the database schema and exit
     Migrate(StorageSettings),
+    /// Make and show the key-encryption keys
     #[command(subcommand)]
     Keys(operator::KeysCommand),
+    /// Create, list and revoke API tokens
+    #[command(subcommand)]
+    Tokens(tokens::Tokens),
+    /// Keep a token in `~/.superserve/auth.json` for the other commands
+    Login(session::Login),
+    /// Remove the kept token
+    Logout(session::Logout),
+    /// Say which token is used and what it may do
+    Whoami(session::WhoAmI),
+    /// Deploy, list, show and delete agents
+    #[command(subcommand)]
+    Agents(agents::Agents),
+    /// Set, list, delete and use the secrets of an agent
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
+    /// Show who did what to an agent
+    Audit(audit::Audit),
+    /// Say whether the server serves, for probes and scripts
+    Health(health::Health),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
 }
-/// TMP
-pub async fn run() -> i32 {
-    let env = Environment::of_process();
-    let args: Vec<_> = std::env::args_os().collect();
-    let cmd = operator::layered(Cli::command(), &args, &env).unwrap();
-    let cli = Cli::from_arg_matches(&cmd.get_matches_from(&args)).unwrap();
-    let (mut o, mut e) = (std::io::stdout(), std::io::stderr());
-    let r = match cli.c {
-        C::Serve(s) => operator::serve(s, &env, &mut e).await,
-        C::Migrate(s) => operator::migrate(&s, &mut e).await,
-        C::Keys(k) => operator::keys(&k, &mut o, &mut e).await,
+
+/// Runs the command that `args` (with the program's name first) say, to its exit code.
+pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    run_in(args, &mut Context::of_process()).await.into()
+}
+
+async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Exit {
+    let cli = match parse(args, context) {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
     };
-    if let Err(x) = r {
-        eprintln!("error: {x}");
-        return 1;
+    context.output.json = cli.client.json;
+    match dispatch(cli, context).await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            context.output.talk(failure.to_string());
+            failure.exit
+        }
     }
-    0
+}
+
+/// Flags, and for the operator's commands variables and files beneath them.
+fn parse(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Result<Cli, Exit> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let command = operator::layered(Cli::command(), &args, &context.environment).map_err(|error| {
+        context.output.talk(Failure::from(error).to_string());
+        Exit::Local
+    })?;
+    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| usage::report(&error, &mut context.output))
+}
+
+async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
+    let Cli { client, command } = cli;
+    match command {
+        Command::Serve(settings) => operator::serve(*settings, context).await,
+        Command::Migrate(settings) => operator::migrate(&settings, context).await,
+        Command::Keys(command) => operator::keys(&command, context).await,
+        Command::Tokens(command) => command.run(&client, context).await,
+        Command::Login(command) => command.run(&client, context).await,
+        Command::Logout(command) => command.run(context),
+        Command::Whoami(command) => command.run(&client, context).await,
+        Command::Agents(command) => command.run(&client, context).await,
+        Command::Secrets(command) => command.run(&client, context).await,
+        Command::Audit(command) => command.run(&client, context).await,
+        Command::Health(command) => command.run(&client, context).await,
+        Command::Completions(command) => command.run(context),
+    }
 }

@@ -2,10 +2,11 @@
 //! TOML file, the default. clap knows flags, variables and defaults; the other two become defaults here, so
 //! that one mechanism reads and checks them all.
 
-use std::{collections::HashMap, ffi::OsString, fs, path::Path};
+use std::{ffi::OsString, path::Path};
 
 use clap::{Arg, Command};
-use zeroize::Zeroizing;
+
+use super::{Environment, environment::read_setting};
 
 /// A setting that cannot be used. It names the setting and never shows a value that may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,10 +16,6 @@ pub struct SettingError {
     problem: String,
 }
 
-/// The variables of this process, read once.
-#[derive(Clone, Default)]
-pub struct Environment(HashMap<OsString, OsString>);
-
 // === impl SettingError ===
 
 impl SettingError {
@@ -26,58 +23,6 @@ impl SettingError {
     pub fn new(setting: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { setting: setting.into(), problem: problem.into() }
     }
-}
-
-// === impl Environment ===
-
-impl Environment {
-    /// The variables of this process.
-    #[must_use]
-    pub fn of_process() -> Self {
-        Self(std::env::vars_os().collect())
-    }
-
-    /// The value of a variable, or what the file that `NAME_FILE` names holds, less one newline at its end.
-    ///
-    /// # Errors
-    /// [`SettingError`] when both are set, when the file cannot be read, and for what is not UTF-8.
-    pub fn read(&self, name: &str) -> Result<Option<Zeroizing<String>>, SettingError> {
-        let file_name = format!("{name}_FILE");
-        match (self.get(name), self.get(&file_name)) {
-            (Some(_), Some(_)) => {
-                Err(SettingError::new(file_name, format!("{name} is set too: set one of them")))
-            }
-            (Some(value), None) => {
-                let text = value.to_str().ok_or_else(|| SettingError::new(name, "is not UTF-8"))?;
-                Ok(Some(Zeroizing::new(text.to_owned())))
-            }
-            (None, Some(path)) => read_file(&file_name, Path::new(path)).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn get(&self, name: &str) -> Option<&OsString> {
-        self.0.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
-    }
-}
-
-impl std::fmt::Debug for Environment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Environment")
-    }
-}
-
-fn read_file(setting: &str, path: &Path) -> Result<Zeroizing<String>, SettingError> {
-    let mut text = fs::read_to_string(path)
-        .map(Zeroizing::new)
-        .map_err(|error| SettingError::new(setting, format!("cannot read {}: {error}", path.display())))?;
-    if text.ends_with('\n') {
-        text.pop();
-        if text.ends_with('\r') {
-            text.pop();
-        }
-    }
-    Ok(text)
 }
 
 /// Gives the settings of a command their sources beside flag and variable. `arguments` are looked at for
@@ -110,8 +55,8 @@ pub fn layer(
 fn layer_argument(arg: Arg, file: &toml::Table, environment: &Environment) -> Result<Arg, SettingError> {
     let Some(name) = arg.get_long().map(str::to_owned) else { return Ok(arg) };
     if let Some(variable) = arg.get_env().and_then(|name| name.to_str()).map(str::to_owned) {
-        let from_file = environment.get(&format!("{variable}_FILE")).is_some();
-        if let (true, Some(value)) = (from_file, environment.read(&variable)?) {
+        let from_file = environment.has_file(&variable);
+        if let (true, Some(value)) = (from_file, environment.get_or_file(&variable)?) {
             return Ok(arg.default_value(value.as_str().to_owned()).hide_default_value(true));
         }
     }
@@ -121,7 +66,11 @@ fn layer_argument(arg: Arg, file: &toml::Table, environment: &Environment) -> Re
             let items = items.iter().map(|item| to_text(&name, item)).collect::<Result<Vec<_>, _>>()?;
             Ok(arg.default_values(items).hide_default_value(true))
         }
-        Some(value) => Ok(arg.default_value(to_text(&name, value)?).hide_default_value(true)),
+        Some(value) => {
+            let takes_value = arg.get_action().takes_values();
+            let arg = arg.default_value(to_text(&name, value)?);
+            Ok(if takes_value { arg.hide_default_value(true) } else { arg })
+        }
     }
 }
 
@@ -135,11 +84,11 @@ fn config_file(arguments: &[OsString], environment: &Environment) -> Result<Opti
             return Ok(Some(path.to_owned()));
         }
     }
-    Ok(environment.read("SUPERSERVE_CONFIG")?.map(|path| path.as_str().to_owned()))
+    Ok(environment.get_or_file("SUPERSERVE_CONFIG")?.map(|path| path.as_str().to_owned()))
 }
 
 fn read_toml(path: &str) -> Result<toml::Table, SettingError> {
-    let text = read_file("--config", Path::new(path))?;
+    let text = read_setting("--config", Path::new(path))?;
     // The parser's own message shows the line, and a line may hold a password
     text.parse::<toml::Table>().map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -169,9 +118,11 @@ mod tests {
     use super::*;
     use crate::config::ServeSettings;
 
-    fn parse(arguments: &[&str], variables: &[(&str, &str)]) -> Result<ServeSettings, String> {
-        let environment =
-            Environment(variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
+    fn parse<const N: usize>(
+        arguments: &[&str],
+        variables: [(&str, &str); N],
+    ) -> Result<ServeSettings, String> {
+        let environment = Environment::from(variables);
         let arguments: Vec<OsString> =
             std::iter::once("serve").chain(arguments.iter().copied()).map(Into::into).collect();
         let command = ServeSettings::augment_args(Command::new("serve"));
@@ -192,7 +143,7 @@ mod tests {
             "listen = \"127.0.0.1:1\"\nrate-limit = 5\ninsecure = true\ncors-origins = [\"http://a\", \"http://b\"]\n",
         );
         let path = toml.path().to_str().unwrap();
-        let settings = parse(&["--config", path, "--rate-limit", "7"], &[]).unwrap();
+        let settings = parse(&["--config", path, "--rate-limit", "7"], []).unwrap();
         assert_eq!((settings.listen.port(), settings.rate_limit, settings.insecure), (1, 7, true));
         assert_eq!(settings.cors_origins.len(), 2);
     }
@@ -201,28 +152,24 @@ mod tests {
     fn a_variable_can_name_a_file() {
         let url = file("postgres://u:hunter2@h/db\n");
         let path = url.path().to_str().unwrap();
-        let settings = parse(&[], &[("SUPERSERVE_DATABASE_URL_FILE", path)]).unwrap();
+        let settings = parse(&[], [("SUPERSERVE_DATABASE_URL_FILE", path)]).unwrap();
         assert_eq!(settings.storage.database_url.as_deref(), Some("postgres://u:hunter2@h/db"));
     }
 
     #[test]
     fn mistakes_are_named_without_their_values() {
         let toml = file("listen = \"127.0.0.1:1\"\nlisten-adress = \"hunter2\"\n");
-        let error = parse(&["--config", toml.path().to_str().unwrap()], &[]).unwrap_err();
+        let error = parse(&["--config", toml.path().to_str().unwrap()], []).unwrap_err();
         assert!(error.contains("listen-adress") && !error.contains("hunter2"), "{error}");
         let toml = file("a = 1\ndatabase-url = postgres://u:hunter2@h/db\n");
-        let error = parse(&["--config", toml.path().to_str().unwrap()], &[]).unwrap_err();
+        let error = parse(&["--config", toml.path().to_str().unwrap()], []).unwrap_err();
         assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
-        let both = [("SUPERSERVE_LISTEN", "127.0.0.1:1"), ("SUPERSERVE_LISTEN_FILE", "/x")];
-        let environment =
-            Environment(both.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect());
-        assert!(environment.read("SUPERSERVE_LISTEN").unwrap_err().to_string().contains("set one of them"));
     }
 
     #[test]
     fn plaintext_off_loopback_must_be_asked_for() {
         let check = |arguments: &[&str]| {
-            parse(arguments, &[])
+            parse(arguments, [])
                 .unwrap()
                 .check(&Environment::default())
                 .map(|_| ())

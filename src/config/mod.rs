@@ -4,6 +4,7 @@
 //! What was read (`Settings`) and what was checked ([`app::Config`](crate::app::Config)) are two types.
 //! To add a setting: a field here, and its place in the `Config` of the part it is for.
 
+mod environment;
 mod layers;
 
 use std::{
@@ -17,7 +18,8 @@ use std::{
 use clap::Args;
 use tracing::Level;
 
-pub use layers::{Environment, SettingError, layer};
+pub use environment::Environment;
+pub use layers::{SettingError, layer};
 
 use crate::{
     domain::{Limits, TokenText},
@@ -279,7 +281,7 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 fn bootstrap_token(environment: &Environment) -> Result<Option<TokenText>, SettingError> {
     const NAME: &str = "SUPERSERVE_BOOTSTRAP_TOKEN";
-    let Some(text) = environment.read(NAME)? else { return Ok(None) };
+    let Some(text) = environment.get_or_file(NAME)? else { return Ok(None) };
     TokenText::parse(&text).map(Some).map_err(|error| {
         SettingError::new(NAME, format!("{error}: `superserve tokens generate` prints a fresh one"))
     })

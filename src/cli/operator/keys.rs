@@ -1,12 +1,12 @@
 //! `superserve keys`.
 
-use std::io::Write;
-
 use clap::Subcommand;
+use serde_json::json;
 
-use super::Failure;
+use super::{Failure, failed};
 use crate::{
     app::{self, KeyGenerated, KeyStatus},
+    cli::{context::Context, failure::Exit},
     config::StorageSettings,
 };
 
@@ -21,37 +21,41 @@ pub(in crate::cli) enum KeysCommand {
     Status(StorageSettings),
 }
 
-/// Runs a command. Data goes to `data`, talk to `talk`.
-pub(in crate::cli) async fn run(
-    command: &KeysCommand,
-    data: &mut (dyn Write + Send),
-    talk: &mut (dyn Write + Send),
-) -> Result<(), Failure> {
+/// Runs a command.
+pub(in crate::cli) async fn run(command: &KeysCommand, context: &mut Context) -> Result<Exit, Failure> {
     match command {
-        KeysCommand::Generate(settings) => generate(settings, talk),
-        KeysCommand::Status(settings) => status(settings, data).await,
+        KeysCommand::Generate(settings) => generate(settings, context),
+        KeysCommand::Status(settings) => status(settings, context).await,
     }
 }
 
-fn generate(settings: &StorageSettings, talk: &mut (dyn Write + Send)) -> Result<(), Failure> {
+fn generate(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log());
-    let KeyGenerated { id, path, is_first } = app::generate_key(&settings.check()?)?;
+    let made = app::generate_key(&settings.check()?).map_err(|error| failed(&error))?;
+    let KeyGenerated { id, path, is_first } = made;
     let path = path.display();
-    if is_first {
-        writeln!(talk, "Made the keyring {path} with the key {id}.")?;
+    context.output.talk(if is_first {
+        format!("Made the keyring {path} with the key {id}.")
     } else {
-        writeln!(talk, "Added the key {id} to {path}. It decrypts only, until it is made the primary.")?;
-    }
-    writeln!(talk, "Keep a copy of it, apart from the database: without it no secret can be read.")?;
-    Ok(())
+        format!("Added the key {id} to {path}. It decrypts only, until it is made the primary.")
+    });
+    context.output.talk("Keep a copy of it, apart from the database: without it no secret can be read.");
+    Ok(Exit::Fine)
 }
 
-async fn status(settings: &StorageSettings, data: &mut (dyn Write + Send)) -> Result<(), Failure> {
+async fn status(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log());
-    let keys = app::key_status(&settings.check()?).await?;
-    writeln!(data, "{:<28} {:<14} {:<14} {:>8}", "KEY", "STATE", "FINGERPRINT", "AGENTS")?;
-    for KeyStatus { id, state, fingerprint, agents } in keys {
-        writeln!(data, "{id:<28} {state:<14} {fingerprint:<14} {agents:>8}")?;
+    let keys = app::key_status(&settings.check()?).await.map_err(|error| failed(&error))?;
+    if context.output.json {
+        let keys = keys.iter().map(|KeyStatus { id, state, fingerprint, agents }| {
+            json!({ "id": id, "state": state, "fingerprint": fingerprint, "agents": agents })
+        });
+        context.output.document(&json!({ "keys": keys.collect::<Vec<_>>() }))?;
+        return Ok(Exit::Fine);
     }
-    Ok(())
+    context.output.data(format!("{:<28} {:<14} {:<14} {:>8}", "KEY", "STATE", "FINGERPRINT", "AGENTS"))?;
+    for KeyStatus { id, state, fingerprint, agents } in keys {
+        context.output.data(format!("{id:<28} {state:<14} {fingerprint:<14} {agents:>8}"))?;
+    }
+    Ok(Exit::Fine)
 }

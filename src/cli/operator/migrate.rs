@@ -1,22 +1,21 @@
 //! `superserve migrate`.
 
-use std::io::Write;
-
-use super::Failure;
-use crate::{app, config::StorageSettings};
+use super::{Failure, failed};
+use crate::{
+    app,
+    cli::{context::Context, failure::Exit},
+    config::StorageSettings,
+};
 
 /// Applies the schema and ends.
-pub(in crate::cli) async fn run(
-    settings: &StorageSettings,
-    talk: &mut (dyn Write + Send),
-) -> Result<(), Failure> {
+pub(in crate::cli) async fn run(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log());
-    let applied = app::migrate(&settings.check()?).await?;
+    let applied = app::migrate(&settings.check()?).await.map_err(|error| failed(&error))?;
     for name in &applied {
-        writeln!(talk, "applied {name}")?;
+        context.output.talk(format!("Applied {name}."));
     }
     if applied.is_empty() {
-        writeln!(talk, "the schema is up to date")?;
+        context.output.talk("The schema is up to date.");
     }
-    Ok(())
+    Ok(Exit::Fine)
 }

@@ -4,7 +4,7 @@ mod keys;
 mod migrate;
 mod serve;
 
-use std::ffi::OsString;
+use std::{error::Error, ffi::OsString};
 
 use clap::Command;
 
@@ -12,10 +12,22 @@ pub(super) use keys::{KeysCommand, run as keys};
 pub(super) use migrate::run as migrate;
 pub(super) use serve::run as serve;
 
+use super::failure::Failure;
 use crate::config::{Environment, SettingError};
 
-/// Why an operator's command failed, in one sentence.
-pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// A failure of the parts, with its causes, as the command line says it.
+fn failed(error: &(dyn Error + 'static)) -> Failure {
+    let mut sentence = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !sentence.contains(&more) {
+            sentence = format!("{sentence}: {more}");
+        }
+        cause = error.source();
+    }
+    Failure::local(format!("{sentence}."))
+}
 
 /// Gives the operator's commands among `command`'s subcommands their settings, from every source.
 pub(super) fn layered(

@@ -1,0 +1,123 @@
+//! `superserve agents deploy NAME`.
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    cli::{
+        context::Context,
+        failure::{Exit, Failure},
+        faults,
+        output::Output,
+        settings::ClientArgs,
+    },
+    domain::{AgentName, Command, Fault, Faults, Limits, SecretName},
+    proto::v1::{Agent, DeployAgentRequest, DeployAgentResponse, RequiredSecret},
+};
+
+/// The arguments of `agents deploy`.
+#[derive(Args, Debug)]
+pub(crate) struct Deploy {
+    /// The agent's name
+    name: String,
+    /// The command line that runs it, for the platform's use
+    #[arg(long, value_name = "CMD")]
+    command: Option<String>,
+    /// A key that a run requires; may be given again, or with commas
+    #[arg(long = "require", value_name = "KEY", value_delimiter = ',')]
+    required: Vec<String>,
+}
+
+impl Deploy {
+    /// Creates or updates the agent. Doing so again changes nothing, so the call is repeatable.
+    ///
+    /// # Errors
+    /// When the input is invalid, or the server refuses or fails.
+    pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let faults = self.faults();
+        if !faults.is_empty() {
+            let lines = faults.iter().map(faults::describe_local);
+            return Err(
+                Failure::local("The agent cannot be deployed like this; nothing was sent.").lines(lines)
+            );
+        }
+        let required_secrets =
+            self.required.into_iter().map(|name| RequiredSecret { name, ..RequiredSecret::default() });
+        let request = DeployAgentRequest {
+            name: self.name,
+            command: self.command,
+            required_secrets: required_secrets.collect(),
+        };
+        let client = context.connect(client).await?;
+        let answer = client.repeatable(|| {
+            let (mut agents, request) = (client.agents(), request.clone());
+            async move { agents.deploy_agent(request).await }
+        });
+        report(&mut context.output, answer.await?)?;
+        Ok(Exit::Fine)
+    }
+
+    fn faults(&self) -> Faults {
+        // Names that an operator may allow are for the server to judge
+        let limits = Limits { allow_loader_names: true, ..Limits::default() };
+        let name = AgentName::new(&self.name).err().map(|code| Fault::new("NAME", code));
+        let command = self.command.as_deref().and_then(|command| Command::new(command).err());
+        let command = command.map(|code| Fault::new("--command", code));
+        let keys = self.required.iter().filter_map(|key| {
+            SecretName::new(key, &limits).err().map(|code| Fault::new(format!("--require {key}"), code))
+        });
+        name.into_iter().chain(command).chain(keys).collect()
+    }
+}
+
+fn report(output: &mut Output, answer: DeployAgentResponse) -> Result<(), Failure> {
+    let DeployAgentResponse { agent, created } = answer;
+    let agent = agent.unwrap_or_default();
+    if output.json {
+        let mut document = super::document(&agent);
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("created".to_owned(), Value::from(created));
+        }
+        output.document(&document)?;
+    } else {
+        let verb = if created { "Created" } else { "Updated" };
+        output.data(format!("{verb} agent '{}' ({})", agent.name, agent.id))?;
+    }
+    let Agent { name, missing_secrets, .. } = agent;
+    if !missing_secrets.is_empty() {
+        output.talk(format!("Required secrets that are not set: {}", missing_secrets.join(", ")));
+        output.talk(format!("Set them with `superserve secrets set '{name}'`."));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::{Captured, superserve};
+
+    #[test]
+    fn tells_new_from_updated_and_what_is_missing() {
+        for (created, line) in
+            [(true, "Created agent 'my-agent' (agt_1)\n"), (false, "Updated agent 'my-agent' (agt_1)\n")]
+        {
+            let captured = Captured::default();
+            let answer = DeployAgentResponse { agent: Some(super::super::sample()), created };
+            report(&mut captured.output(), answer).unwrap();
+            assert_eq!(captured.stdout(), line);
+            assert!(captured.stderr().contains("not set: B\n"), "{}", captured.stderr());
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_invalid_is_told_before_anything_is_sent() {
+        let outcome =
+            superserve(&["agents", "deploy", "agt_x", "--require", "A,1B", "--require=PATH"], [], b"").await;
+        assert_eq!(outcome.code, 1);
+        for line in
+            ["NAME: is not a valid name", "--require 1B: a key is letters", "--require PATH: this name"]
+        {
+            assert!(outcome.stderr.contains(line), "{}", outcome.stderr);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What a command works with.
+
+use super::{
+    client::Client,
+    environment::Environment,
+    failure::Failure,
+    input::Input,
+    output::Output,
+    settings::{ClientArgs, Settings},
+};
+
+/// Everything a command touches beside its own arguments.
+pub(crate) struct Context {
+    /// The variables it was started with.
+    pub(crate) environment: Environment,
+    /// What is typed or piped in.
+    pub(crate) input: Input,
+    /// Where data and talk go.
+    pub(crate) output: Output,
+}
+
+impl Context {
+    /// The process's own.
+    pub(crate) fn of_process() -> Self {
+        Self {
+            environment: Environment::of_process(),
+            input: Input::of_process(),
+            output: Output::of_process(),
+        }
+    }
+
+    /// A connection to the server as whom the person is logged in.
+    ///
+    /// # Errors
+    /// When nobody is logged in, a setting is malformed or the server cannot be reached.
+    pub(crate) async fn connect(&mut self, args: &ClientArgs) -> Result<Client, Failure> {
+        let Settings { server, token } = Settings::resolve(args, &self.environment, &mut self.output)?;
+        let token = token.ok_or_else(super::refusal::not_logged_in)?;
+        Client::connect(&server, &token).await
+    }
+}

@@ -1,0 +1,157 @@
+//! Data on stdout, talk on stderr.
+
+use std::io::{self, ErrorKind, Write};
+
+use serde_json::Value;
+
+use super::failure::Failure;
+
+/// The two ways out. Both are handed in, so that tests can read them.
+pub(crate) struct Output {
+    stdout: Box<dyn Write + Send>,
+    stderr: Box<dyn Write + Send>,
+    /// Data is JSON.
+    pub(crate) json: bool,
+    /// Nobody reads stdout any more (`… | head -1`): no reason to fail, but no more is written.
+    is_closed: bool,
+}
+
+// === impl Output ===
+
+impl Output {
+    /// Writes to these.
+    pub(crate) fn new(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
+        Self { stdout, stderr, json: false, is_closed: false }
+    }
+
+    /// Writes to the process's own.
+    pub(crate) fn of_process() -> Self {
+        Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
+    }
+
+    /// One line of data, or several.
+    ///
+    /// # Errors
+    /// When it cannot be written for another reason than that nobody reads.
+    pub(crate) fn data(&mut self, text: impl AsRef<str>) -> Result<(), Failure> {
+        self.write_if_read(&printable(text.as_ref()))
+    }
+
+    /// Data that is lost for ever if it is not read: a closed stdout is an error too.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn only_copy(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(text).map_err(|error| cannot_write(&error))
+    }
+
+    /// A JSON document.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub(crate) fn document(&mut self, document: &Value) -> Result<(), Failure> {
+        self.write_if_read(&format!("{document:#}"))
+    }
+
+    /// One line for the person. Nothing can be done if it cannot be written.
+    pub(crate) fn talk(&mut self, text: impl AsRef<str>) {
+        let _unread = writeln!(self.stderr, "{}", printable(text.as_ref()));
+    }
+
+    /// The beginning of a line that the person will end.
+    pub(crate) fn prompt(&mut self, text: &str) {
+        let _unread = write!(self.stderr, "{}", printable(text)).and_then(|()| self.stderr.flush());
+    }
+
+    /// A warning for the person.
+    pub(crate) fn warn(&mut self, text: impl AsRef<str>) {
+        self.talk(format!("warning: {}", text.as_ref()));
+    }
+
+    fn write_if_read(&mut self, text: &str) -> Result<(), Failure> {
+        if self.is_closed {
+            return Ok(());
+        }
+        match self.write(text) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            Err(error) => Err(cannot_write(&error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.stdout, "{text}").and_then(|()| self.stdout.flush())
+    }
+}
+
+/// What others chose (names, descriptions, sentences) must not move the cursor or recolour the screen.
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn cannot_write(error: &io::Error) -> Failure {
+    Failure::local(format!("Cannot write to stdout: {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::testing::Captured;
+
+    struct Refusing(ErrorKind);
+
+    impl Write for Refusing {
+        fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_unless_something_is_lost() {
+        let closed = || Box::new(Refusing(ErrorKind::BrokenPipe));
+        let mut output = Output::new(closed(), closed());
+        assert!(output.only_copy("x").is_err());
+        assert!(output.data("x").is_ok());
+        assert!(output.data("y").is_ok());
+        output.talk("x");
+    }
+
+    #[test]
+    fn a_full_disk_is_a_failure() {
+        let mut output = Output::new(Box::new(Refusing(ErrorKind::StorageFull)), Box::new(io::sink()));
+        assert!(output.data("x").is_err());
+    }
+
+    #[test]
+    fn json_stays_json_whatever_is_in_it() {
+        let captured = Captured::default();
+        let document = serde_json::json!({ "name": "a\u{1b}\u{7f}\u{85}\n" });
+        captured.output().document(&document).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&captured.stdout()).unwrap(), document);
+    }
+
+    #[test]
+    fn data_and_talk_are_apart_and_cannot_steer_the_terminal() {
+        let captured = Captured::default();
+        let mut output = captured.output();
+        output.data("a\u{1b}[31mb\tc\n").unwrap();
+        output.warn("d\u{7}");
+        assert_eq!(captured.stdout(), "a\\u{1b}[31mb\tc\n\n");
+        assert_eq!(captured.stderr(), "warning: d\\u{7}\n");
+    }
+}

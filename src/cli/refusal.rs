@@ -1,0 +1,224 @@
+//! What the server answers, in words for a person: a sentence, a line for each fault, what to do next.
+//!
+//! All is read from the details that gRPC errors carry, never from the sentence.
+
+use std::{collections::HashMap, error::Error as _, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::{
+    failure::{Exit, Failure},
+    faults,
+};
+
+/// The domain of our reasons.
+const DOMAIN: &str = "secrets.superserve.ai";
+
+/// Reason of a failure: the token does not allow it.
+pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
+/// Reason of a failure: the key is not set.
+pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
+
+/// The details of an error, as far as they are there.
+struct Details {
+    reason: String,
+    metadata: HashMap<String, String>,
+    violations: Vec<(String, String)>,
+    missing: Vec<String>,
+    retry_after: Option<Duration>,
+}
+
+/// The failure that a status means. `url` is the server it came from.
+pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
+    let details = Details::of(status);
+    match status.code() {
+        Code::Unauthenticated => unauthenticated(),
+        Code::PermissionDenied => permission_denied(&details),
+        Code::NotFound => not_found(&details),
+        Code::InvalidArgument | Code::OutOfRange => invalid(details),
+        Code::Aborted if details.reason == "REVISION_MISMATCH" => conflict(&details),
+        Code::FailedPrecondition if !details.missing.is_empty() => missing(details.missing),
+        Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
+        Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
+        Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
+        Code::Unavailable => {
+            Failure::new(Exit::Server, format!("The service at {url} is not available.")).hint(later(&details))
+        }
+        Code::DeadlineExceeded | Code::Cancelled => {
+            Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
+                .hint("It is not known whether it did what was asked: look before you try again.")
+        }
+        Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
+            .hint("Is it a superserve server of this version? Check --api-url or SUPERSERVE_API_URL."),
+        Code::DataLoss => Failure::new(Exit::Server, "A stored value could not be opened.")
+            .lines(details.metadata.get("key").cloned())
+            .hint("Tell the operator: the record was damaged, or the server has another key than it was sealed with."),
+        Code::Internal | Code::Unknown | Code::Ok => {
+            Failure::new(Exit::Server, "The server failed.").hint("Its log says more.")
+        }
+    }
+}
+
+/// No connection.
+pub(crate) fn unreachable(url: &str, cause: &str) -> Failure {
+    Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {cause}."))
+        .hint("Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.")
+}
+
+/// No token to send.
+pub(crate) fn not_logged_in() -> Failure {
+    Failure::new(Exit::Server, "Not authenticated: there is no token.")
+        .hint("Log in with `superserve login`, or set SUPERSERVE_TOKEN.")
+}
+
+fn unauthenticated() -> Failure {
+    Failure::new(Exit::Server, "Not authenticated: the token is unknown, expired or revoked.")
+        .hint("Log in again with `superserve login`, or set SUPERSERVE_TOKEN.")
+}
+
+fn permission_denied(details: &Details) -> Failure {
+    let failure = Failure::new(Exit::Server, "Permission denied.").because(PERMISSION_DENIED);
+    match details.metadata.get("required_scope") {
+        Some(scope) => failure.hint(format!(
+            "The token lacks the scope '{scope}', or does not reach this agent: ask for one that has it."
+        )),
+        None => failure.hint("The token does not allow this: ask for one that does."),
+    }
+}
+
+fn not_found(details: &Details) -> Failure {
+    let (what, hint) = match details.reason.as_str() {
+        "AGENT_NOT_FOUND" => ("Agent not found.", "See `superserve agents list`."),
+        SECRET_NOT_FOUND => ("Secret not found.", "See `superserve secrets list AGENT`."),
+        "TOKEN_NOT_FOUND" => ("Token not found.", "See `superserve tokens list`."),
+        _ => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
+    };
+    Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
+}
+
+fn invalid(details: Details) -> Failure {
+    let lines = details.violations.into_iter().map(|(key, code)| faults::describe(&key, &code));
+    Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines)
+}
+
+fn conflict(details: &Details) -> Failure {
+    let sentence = match details.metadata.get("revision") {
+        Some(revision) => {
+            format!("Revision mismatch: the agent is at revision {revision}; nothing was changed.")
+        }
+        None => "Revision mismatch: the agent has changed; nothing was changed.".to_owned(),
+    };
+    Failure::new(Exit::Conflict, sentence)
+        .hint("`superserve secrets list AGENT --json` shows what is there now, with its revision.")
+}
+
+fn missing(keys: Vec<String>) -> Failure {
+    Failure::new(Exit::Missing, "Required secrets are missing.")
+        .lines(keys)
+        .hint("Set them with `superserve secrets set AGENT`.")
+}
+
+fn refused(status: &Status, details: &Details) -> Failure {
+    let sentence = if details.reason.is_empty() { status.message() } else { &details.reason };
+    Failure::new(Exit::Server, format!("The server refused: {sentence}."))
+}
+
+fn later(details: &Details) -> String {
+    match details.retry_after {
+        Some(after) => format!("Try again in {} s.", after.as_secs().max(1)),
+        None => "Try again a little later.".to_owned(),
+    }
+}
+
+// === impl Details ===
+
+impl Details {
+    fn of(status: &Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        let unmet = details.precondition_failure().map(|unmet| unmet.violations.as_slice());
+        Self {
+            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
+            metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
+            violations: violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect(),
+            missing: unmet.unwrap_or_default().iter().map(|violation| violation.subject.clone()).collect(),
+            retry_after: details.retry_info().and_then(|info| info.retry_delay),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
+
+    use super::*;
+
+    fn told(code: Code, details: ErrorDetails) -> (u8, String) {
+        let failure = from_status(&Status::with_error_details(code, "sentence", details), "http://a");
+        (failure.exit.code(), failure.to_string())
+    }
+
+    fn info(reason: &str, metadata: &[(&str, &str)]) -> ErrorDetails {
+        let metadata: HashMap<_, _> =
+            metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        ErrorDetails::with_error_info(reason, DOMAIN, metadata)
+    }
+
+    #[test]
+    fn every_fault_has_its_line() {
+        let violations =
+            [FieldViolation::new("A", "too_long (limit 65536)"), FieldViolation::new("B", "new_word")];
+        let (code, text) = told(Code::InvalidArgument, ErrorDetails::with_bad_request(violations.to_vec()));
+        assert_eq!(code, 2);
+        let lines: Vec<_> = text.lines().collect();
+        let first = "error: The server refused the input; nothing was changed.";
+        assert_eq!(lines, [first, "  - A: is too long (limit 65536) [too_long]", "  - B: new_word"]);
+    }
+
+    #[test]
+    fn a_conflict_and_missing_secrets_have_codes_of_their_own() {
+        let (code, text) = told(Code::Aborted, info("REVISION_MISMATCH", &[("revision", "7")]));
+        assert_eq!(code, 4);
+        assert!(text.contains("is at revision 7"), "{text}");
+        let violations = ["A", "B"].map(|key| PreconditionViolation::new("REQUIRED_SECRET", key, ""));
+        let mut details = ErrorDetails::with_precondition_failure(violations.to_vec());
+        details.set_error_info("REQUIRED_SECRETS_MISSING", DOMAIN, HashMap::new());
+        let (code, text) = told(Code::FailedPrecondition, details);
+        assert_eq!(code, 3);
+        assert!(text.contains("missing.\n  - A\n  - B\n"), "{text}");
+    }
+
+    #[test]
+    fn says_what_to_do_next() {
+        let denied = info("PERMISSION_DENIED", &[("required_scope", "secrets:write")]);
+        let retry = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
+        for (code, details, hint) in [
+            (Code::Unauthenticated, ErrorDetails::new(), "`superserve login`, or set SUPERSERVE_TOKEN"),
+            (Code::PermissionDenied, denied, "'secrets:write'"),
+            (Code::NotFound, info("AGENT_NOT_FOUND", &[]), "`superserve agents list`"),
+            (Code::ResourceExhausted, retry, "Try again in 3 s."),
+            (Code::Unavailable, ErrorDetails::new(), "http://a is not available"),
+            (Code::Unimplemented, ErrorDetails::new(), "--api-url"),
+            (Code::DataLoss, ErrorDetails::new(), "operator"),
+            (Code::Internal, ErrorDetails::new(), "log"),
+        ] {
+            let (exit, text) = told(code, details);
+            assert_eq!(exit, 2, "{text}");
+            assert!(text.contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_another_domain_is_not_ours() {
+        let details = ErrorDetails::with_error_info("REVISION_MISMATCH", "example.com", HashMap::new());
+        assert_eq!(told(Code::Aborted, details).0, 2);
+    }
+
+    #[test]
+    fn a_broken_connection_names_the_server() {
+        let failure = from_status(&Status::from_error("reset".into()), "http://a");
+        assert!(failure.to_string().contains("Cannot reach the server at http://a"), "{failure}");
+    }
+}

@@ -1,0 +1,141 @@
+//! `superserve tokens create`.
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::{
+    cli::{
+        context::Context,
+        environment::Environment,
+        failure::{Exit, Failure},
+        output::Output,
+        settings::ClientArgs,
+    },
+    domain::Scope,
+    proto::v1::{CreateTokenRequest, CreateTokenResponse},
+};
+
+/// The arguments of `tokens create`.
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    /// What it is for
+    #[arg(long)]
+    name: String,
+    /// What it may do; may be given again, or with commas. Without it: agents:read, agents:write,
+    /// secrets:list and secrets:write
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = parse_scope)]
+    scopes: Vec<Scope>,
+    /// Limit it to this agent; may be given again
+    #[arg(long = "agent", value_name = "AGENT")]
+    agents: Vec<String>,
+    /// When it ends: a number and s, m, h, d or w, such as 30d or 12h. Without it: never
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    expires_in: Option<Duration>,
+    /// The address of its owner
+    #[arg(long)]
+    email: Option<String>,
+}
+
+fn parse_scope(text: &str) -> Result<Scope, String> {
+    let all = || Scope::ALL.map(Scope::as_str).join(", ");
+    text.parse().map_err(|_unknown| format!("one of {}", all()))
+}
+
+/// Reads `30d`. Nothing ends later than in 100 years: what is longer is a mistake.
+fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    const LONGEST_SECONDS: u64 = 100 * 365 * 86_400;
+    const FORM: &str = "a number and s, m, h, d or w, such as 30d; at most 100 years";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.strip_prefix(digits) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3_600,
+        Some("d") => 86_400,
+        Some("w") => 7 * 86_400,
+        Some(_) | None => return Err(FORM),
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.filter(|s| (1..=LONGEST_SECONDS).contains(s)).map(Duration::from_secs).ok_or(FORM)
+}
+
+impl Create {
+    /// Makes the token. Not repeated when the connection breaks: nobody would know the first one's text.
+    ///
+    /// # Errors
+    /// When the server refuses or fails, or the text cannot be written.
+    pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let Self { name, scopes, agents, expires_in, email } = self;
+        let client = context.connect(client).await?;
+        let mut agent_ids = Vec::with_capacity(agents.len());
+        for agent in agents {
+            agent_ids.push(client.find_agent(&agent).await?.id);
+        }
+        let request = CreateTokenRequest {
+            name,
+            scopes: scopes.into_iter().map(|scope| scope.as_str().to_owned()).collect(),
+            agent_ids,
+            expires_at: expires_in.map(|after| (Environment::now() + after).into()),
+            email: email.unwrap_or_default(),
+        };
+        let made = client.once(client.tokens().create_token(request)).await?;
+        report(&mut context.output, made)?;
+        Ok(Exit::Fine)
+    }
+}
+
+fn report(output: &mut Output, made: CreateTokenResponse) -> Result<(), Failure> {
+    let CreateTokenResponse { token, text } = made;
+    let text = Zeroizing::new(text);
+    let token = token.unwrap_or_default();
+    let written = if output.json {
+        let document = json!({ "token": super::document(&token), "text": text.as_str() });
+        output.only_copy(&Zeroizing::new(format!("{document:#}")))
+    } else {
+        output.only_copy(&text)
+    };
+    written.map_err(|failure| {
+        failure.hint(format!("The token's text is lost: `superserve tokens revoke {}`.", token.id))
+    })?;
+    output.talk(super::describe(&token));
+    output.talk("The text on stdout is the token. Keep it now: it is not stored and cannot be shown again.");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::testing::Captured, proto::v1::Token};
+
+    fn made() -> CreateTokenResponse {
+        let token = Token { id: "tok_1".to_owned(), name: "ci".to_owned(), ..Default::default() };
+        CreateTokenResponse { token: Some(token), text: "ss_text".to_owned() }
+    }
+
+    #[test]
+    fn the_text_alone_is_data() {
+        let captured = Captured::default();
+        report(&mut captured.output(), made()).unwrap();
+        assert_eq!(captured.stdout(), "ss_text\n");
+        assert!(captured.stderr().contains("tok_1") && !captured.stderr().contains("ss_text"));
+    }
+
+    #[test]
+    fn json_holds_the_text_once() {
+        let captured = Captured::default();
+        report(&mut captured.json_output(), made()).unwrap();
+        let document: serde_json::Value = serde_json::from_str(&captured.stdout()).unwrap();
+        assert_eq!((&document["text"], &document["token"]["id"]), (&json!("ss_text"), &json!("tok_1")));
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_an_end() {
+        assert_eq!(parse_duration("30d"), Ok(Duration::from_hours(720)));
+        assert_eq!(parse_duration("12h"), Ok(Duration::from_hours(12)));
+        for text in ["", "d", "30", "0d", "-1d", "1y", "1.5h", "30d1", "101w w", "99999999999d", "5300w"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}
