@@ -242,7 +242,7 @@ async fn lists_come_in_pages(database: Database) {
     assert!(events.is_sorted_by(|newer, older| newer > older), "{events:?}");
     let mut unknown = ListTokensRequest { page_size: -1, page_token: String::new() };
     assert_eq!(grpc.tokens.list_tokens(unknown.clone()).await.unwrap().into_inner().tokens.len(), 4);
-    unknown.page_token = "x".to_owned();
+    "x".clone_into(&mut unknown.page_token);
     let refused = grpc.tokens.list_tokens(unknown).await.unwrap_err();
     assert_eq!(refused.get_details_bad_request().unwrap().field_violations[0].reason, "INVALID_PAGE_TOKEN");
 }

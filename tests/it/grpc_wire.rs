@@ -150,13 +150,14 @@ async fn a_callers_deadline_is_kept(database: Database) {
 
 #[tokio::test]
 async fn a_stream_outlives_the_longest_call() {
-    let server = Server::with(Database::Sqlite).arg("--request-timeout=0.5").start();
+    let server = Server::with(Database::Sqlite).arg("--request-timeout=1").start();
     let agent_id = server.deploy("demo").await;
     let secrets = secrets_of(&agent_id);
     let watch = WatchSecretsRequest { agent_id };
     let mut revisions = server.grpc().await.runtime.watch_secrets(watch).await.unwrap().into_inner();
     assert_eq!(revisions.message().await.unwrap().unwrap().revision, 0);
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    // Not for luck: that time passes is what this is about
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     let set = async || {
         let set =
             server.rest().patch(&secrets).json(&serde_json::json!({"secrets": {"A": "x"}})).send().await;

@@ -15,10 +15,10 @@ const ERRORS_OF_WRITES: [&str; 3] = ["412", "413", "415"];
 #[tokio::test]
 async fn the_document_is_the_one_in_docs() {
     let server = Server::start(Database::Sqlite);
-    let served = server.rest().anonymous().get("/openapi.json").send().await;
-    assert_eq!((served.status.as_u16(), served.header("content-type")), (200, "application/json"));
+    let answer = server.rest().anonymous().get("/openapi.json").send().await;
+    assert_eq!((answer.status.as_u16(), answer.header("content-type")), (200, "application/json"));
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
-    let text = format!("{}\n", served.text().trim_end());
+    let text = format!("{}\n", answer.text().trim_end());
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         fs::create_dir_all(golden.parent().unwrap()).unwrap();
         fs::write(&golden, &text).unwrap();
@@ -71,8 +71,8 @@ async fn every_documented_call_is_served() {
     for ((method, path), _) in operations() {
         let path = path.replace("{agent_id}", &agent).replace("{key}", "A");
         let answer = server.rest().call(method.parse().unwrap(), &path).send().await;
-        let served = answer.status != 405 && !answer.text().contains("\"Not found\"");
-        assert!(served, "{method} {path}: {} {}", answer.status, answer.text());
+        let is_there = answer.status != 405 && !answer.text().contains("\"Not found\"");
+        assert!(is_there, "{method} {path}: {} {}", answer.status, answer.text());
     }
 }
 

@@ -141,7 +141,7 @@ impl Ask<'_> {
             }
             Self::List => rest.get(&secrets),
             Self::Delete { key, .. } => {
-                let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+                let key = key.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
                 rest.delete(&format!("{secrets}/{key}"))
             }
             Self::Get => rest.get(&path),
