@@ -16,7 +16,7 @@ use crate::harness::{
 on_each_database!(a_slow_call_times_out, a_failure_of_ours_tells_nothing);
 
 async fn a_slow_call_times_out(database: Database) {
-    let server = Server::with(database).arg("--request-timeout=0.3").start();
+    let server = Server::with(database).arg("--request-timeout=1").start();
     let agent_id = server.deploy("demo").await;
     let mut grpc = server.grpc().await;
     let mut backdoor = server.backdoor().await;

@@ -1,7 +1,5 @@
 //! What can be wrong with an input: each code, all of them at once, and the limits to the byte.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use superserve::proto::v1::{DeployAgentRequest, RequiredSecret, SetSecretsRequest};
 use tonic::Code;
@@ -131,18 +129,18 @@ async fn an_agent_holds_a_hundred_keys(database: Database) {
     many["1"] = json!("x");
     assert_eq!(faults(&set(&server, &agent, &many).await), [" too_many_keys 100", "1 invalid_key"]);
 
-    // As many faults as a request can hold are answered, over either protocol, and soon
+    // As many faults as a request can hold are answered, over either protocol, and before the deadline
     let crowd: Vec<_> = (0..90_000).map(|n| format!("\"{n:05}\":\"\"")).collect();
-    let began = std::time::Instant::now();
     let refused = patch(&server, &agent, format!("{{\"secrets\": {{{}}}}}", crowd.join(","))).await;
     assert_eq!(faults(&refused).len(), 180_002);
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     for count in [150, 40_000] {
         let secrets = (0..count).map(|n| (format!("{n:05}"), String::new())).collect();
         let request = SetSecretsRequest { agent_id: agent.clone(), secrets, ..Default::default() };
         let refused = server.grpc().await.secrets.set_secrets(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{count}: {refused:?}");
-        assert!(!refused.get_details_bad_request().unwrap().field_violations.is_empty());
+        let told = refused.get_details_bad_request().unwrap().field_violations.len();
+        let omitted = &refused.get_details_error_info().unwrap().metadata["omitted"];
+        assert_eq!(told + omitted.parse::<usize>().unwrap(), 2 * count + 1 + usize::from(count == 40_000));
     }
 }
 

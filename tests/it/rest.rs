@@ -132,12 +132,12 @@ async fn a_repeat_changes_nothing(database: Database) {
     assert_eq!((again.status, again.text(), again.header("etag")), (first.status, first.text(), "\"1\""));
     assert_eq!(full(&rest, &secrets).await, now);
 
-    let reused = attempt(&secrets, &json!({"A": "another"})).send().await;
+    let another = attempt(&secrets, &json!({"A": "another"})).send().await;
     let fault = json!({"errors": [{"key": "idempotency_key", "code": "idempotency_key_reused"}]});
-    assert_eq!(reused.status, 422);
-    assert_eq!(reused.refusal(), ("Invalid secret format".to_owned(), fault.clone()));
-    let reused = rest.delete(&format!("{secrets}/A")).header("idempotency-key", "one").send().await;
-    assert_eq!((reused.status.as_u16(), reused.refusal().1), (422, fault));
+    assert_eq!(another.status, 422);
+    assert_eq!(another.refusal(), ("Invalid secret format".to_owned(), fault.clone()));
+    let another = rest.delete(&format!("{secrets}/A")).header("idempotency-key", "one").send().await;
+    assert_eq!((another.status.as_u16(), another.refusal().1), (422, fault));
     // Another agent's attempts are others
     assert_eq!(attempt(&secrets_of(&other), &json!({"A": "another"})).send().await.status, 200);
 

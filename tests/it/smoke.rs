@@ -38,16 +38,25 @@ async fn a_secret_goes_in_and_comes_out(database: Database) {
     let events = ListAuditEventsRequest { agent_id, ..Default::default() };
     assert!(!grpc.audit.list_audit_events(events).await.unwrap().into_inner().events.is_empty());
     grpc.tokens.who_am_i(WhoAmIRequest::default()).await.unwrap();
+    let left = server.rest().delete(&format!("{secrets}/A")).send().await;
+    assert_eq!(left.json(), json!({"keys": ["B"]}));
+    assert!(!server.log().contains("-value"));
+}
 
+async fn the_command_line_is_a_client(database: Database) {
+    let server = Server::start(database);
+    let secrets = deploy(&server).await;
+    let set = server.rest().patch(&secrets).json(&json!({"secrets": {"B": "b-value", "A": "a-value"}}));
+    assert_eq!(set.send().await.status, 200);
     assert_eq!(
         server.cli().run(&["secrets", "list", "demo"]).stdout,
         "Secrets for agent 'demo':\n  - A\n  - B\n"
     );
     let env = server.runner("demo").run(&["secrets", "run", "demo", "--", "printenv", "B"]);
     assert_eq!((env.code, env.stdout.as_str()), (0, "b-value\n"), "{}", env.stderr);
-    let left = server.rest().delete(&format!("{secrets}/A")).send().await;
-    assert_eq!(left.json(), json!({"keys": ["B"]}));
-    assert!(!server.log().contains("-value"));
+    let refused = server.cli().without_env("SUPERSERVE_TOKEN").run(&["secrets", "list", "demo"]);
+    assert_ne!(refused.code, 0);
+    assert_eq!(refused.stdout, "");
 }
 
 async fn an_acknowledged_write_survives_kill9(database: Database) {
@@ -76,9 +85,6 @@ async fn nobody_else_gets_in(database: Database) {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let refused = SecretsServiceClient::new(grpc.channel()).list_secrets(list()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
-    let refused = server.cli().without_env("SUPERSERVE_TOKEN").run(&["secrets", "list", "demo"]);
-    assert_ne!(refused.code, 0);
-    assert_eq!(refused.stdout, "");
 }
 
 async fn any_bytes_get_an_answer(database: Database) {
