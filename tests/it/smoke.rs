@@ -43,22 +43,6 @@ async fn a_secret_goes_in_and_comes_out(database: Database) {
     assert!(!server.log().contains("-value"));
 }
 
-async fn the_command_line_is_a_client(database: Database) {
-    let server = Server::start(database);
-    let secrets = deploy(&server).await;
-    let set = server.rest().patch(&secrets).json(&json!({"secrets": {"B": "b-value", "A": "a-value"}}));
-    assert_eq!(set.send().await.status, 200);
-    assert_eq!(
-        server.cli().run(&["secrets", "list", "demo"]).stdout,
-        "Secrets for agent 'demo':\n  - A\n  - B\n"
-    );
-    let env = server.runner("demo").run(&["secrets", "run", "demo", "--", "printenv", "B"]);
-    assert_eq!((env.code, env.stdout.as_str()), (0, "b-value\n"), "{}", env.stderr);
-    let refused = server.cli().without_env("SUPERSERVE_TOKEN").run(&["secrets", "list", "demo"]);
-    assert_ne!(refused.code, 0);
-    assert_eq!(refused.stdout, "");
-}
-
 async fn an_acknowledged_write_survives_kill9(database: Database) {
     let mut server = Server::start(database);
     let secrets = deploy(&server).await;
