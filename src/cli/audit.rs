@@ -43,23 +43,16 @@ impl Audit {
 }
 
 async fn fetch(client: &Client, agent: &NamedAgent, limit: usize) -> Result<Vec<AuditEvent>, Failure> {
-    let mut events = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let left = i32::try_from(limit.saturating_sub(events.len())).unwrap_or(i32::MAX);
-        let request = ListAuditEventsRequest { agent_id: agent.id.clone(), page_size: left, page_token };
-        let page = client.repeatable(|| {
-            let (mut audit, request) = (client.audit(), request.clone());
-            async move { audit.list_audit_events(request).await }
-        });
-        let page = page.await?;
-        events.extend(page.events);
-        page_token = page.next_page_token;
-        if page_token.is_empty() || events.len() >= limit {
-            events.truncate(limit);
-            return Ok(events);
+    let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
+    let page = |page_token| {
+        let request = ListAuditEventsRequest { agent_id: agent.id.clone(), page_size, page_token };
+        let mut audit = client.audit();
+        async move {
+            let page = audit.list_audit_events(request).await?.into_inner();
+            Ok((page.events, page.next_page_token))
         }
-    }
+    };
+    client.pages(limit, page).await
 }
 
 fn report(output: &mut Output, agent: &NamedAgent, events: &[AuditEvent]) -> Result<(), Failure> {

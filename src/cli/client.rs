@@ -187,6 +187,35 @@ impl Client {
         }
     }
 
+    /// Reads a list page by page, until it ends or `enough` rows are there. `page` asks for the page that a
+    /// page token begins, and takes the answer apart into rows and the token of the next.
+    ///
+    /// # Errors
+    /// As [`Client::repeatable`].
+    pub(crate) async fn pages<Row, F>(
+        &self,
+        enough: usize,
+        mut page: impl FnMut(String) -> F,
+    ) -> Result<Vec<Row>, Failure>
+    where
+        F: Future<Output = Result<(Vec<Row>, String), Status>>,
+    {
+        let (mut rows, mut token) = (Vec::new(), String::new());
+        loop {
+            let asked = || {
+                let page = page(token.clone());
+                async move { page.await.map(Response::new) }
+            };
+            let (more, next) = self.repeatable(asked).await?;
+            rows.extend(more);
+            if next.is_empty() || rows.len() >= enough {
+                rows.truncate(enough);
+                return Ok(rows);
+            }
+            token = next;
+        }
+    }
+
     /// Finds the agent that a person named by its id or its name.
     ///
     /// # Errors

@@ -1,3 +1,5 @@
+//! Usage: what is refused, with which exit code and which words.
+
 use clap::CommandFactory as _;
 
 use super::{Cli, testing::superserve};
@@ -36,7 +38,7 @@ async fn usage_errors_are_local() {
 #[tokio::test]
 async fn usage_errors_say_what_was_meant() {
     for (args, words) in [
-        (&["secrest"][..], "unknown command 'secrest'; did you mean secrets?"),
+        (&["secrest"][..], "unknown command 'secrest'; did you mean serve, secrets?"),
         (&["secrets", "set", "a", "--dryrun"], "unexpected argument '--dryrun'; did you mean --dry-run?"),
         (&["secrets", "list"], "missing: <AGENT>"),
         (&["secrets", "set", "a", "--if-revision", "x"], "--if-revision <N>: a revision is a number"),

@@ -66,7 +66,11 @@ fn layer_argument(arg: Arg, file: &toml::Table, environment: &Environment) -> Re
             let items = items.iter().map(|item| to_text(&name, item)).collect::<Result<Vec<_>, _>>()?;
             Ok(arg.default_values(items).hide_default_value(true))
         }
-        Some(value) => Ok(arg.default_value(to_text(&name, value)?).hide_default_value(true)),
+        Some(value) => {
+            let takes_value = arg.get_action().takes_values();
+            let arg = arg.default_value(to_text(&name, value)?);
+            Ok(if takes_value { arg.hide_default_value(true) } else { arg })
+        }
     }
 }
 

@@ -80,6 +80,8 @@ fn is_false(flag: &bool) -> bool {
 
 // === impl AgentName ===
 
+stored_text!(AgentName);
+
 impl AgentName {
     /// Reads a name. One that begins like an id is refused, so that a name and an id cannot be confused.
     ///
@@ -95,21 +97,11 @@ impl AgentName {
             || text.starts_with(AgentId::PREFIX);
         if refused { Err(FaultCode::InvalidName) } else { Ok(Self(text.to_owned())) }
     }
-
-    /// Takes a name as our own database has it.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text of the name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 // === impl Command ===
+
+stored_text!(Command);
 
 impl Command {
     /// Reads a command; an empty one is none.
@@ -123,18 +115,6 @@ impl Command {
             text if text.contains('\0') => Err(FaultCode::NulInValue),
             text => Ok(Some(Self(text.to_owned()))),
         }
-    }
-
-    /// Takes a command as our own database has it.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text of the command.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

@@ -28,6 +28,8 @@ macro_rules! id {
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
+        stored_text!($name);
+
         impl $name {
             /// What every id of this kind begins with.
             pub const PREFIX: &'static str = $prefix;
@@ -44,18 +46,6 @@ macro_rules! id {
                 let rest = text.strip_prefix($prefix)?;
                 let fits = (1..=MAX_ID_BYTES).contains(&rest.len());
                 (fits && rest.bytes().all(|b| b.is_ascii_alphanumeric())).then(|| Self(text.to_owned()))
-            }
-
-            /// Takes an id as our own database has it.
-            #[must_use]
-            pub fn from_stored(text: String) -> Self {
-                Self(text)
-            }
-
-            /// The text of the id.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
             }
         }
 

@@ -4,6 +4,25 @@
 //! put it into the constructor of the type it is about and give the fault a [`FaultCode`], which is
 //! part of the contract with callers.
 
+/// What every text has that was checked when it was made: taking it from our own database, and its text.
+macro_rules! stored_text {
+    ($name:ident) => {
+        impl $name {
+            /// Takes one as our own database has it.
+            #[must_use]
+            pub fn from_stored(text: String) -> Self {
+                Self(text)
+            }
+
+            /// The text of it.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
 mod agent;
 mod audit;
 mod fault;

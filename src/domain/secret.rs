@@ -33,6 +33,8 @@ pub struct SecretMetadata {
 
 // === impl SecretName ===
 
+stored_text!(SecretName);
+
 impl SecretName {
     /// Reads the name of a secret that is to be set.
     ///
@@ -55,18 +57,6 @@ impl SecretName {
         let fits = (first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
         fits.then(|| Self(text.to_owned()))
-    }
-
-    /// Takes a name as our own database has it.
-    #[must_use]
-    pub fn from_stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text of the name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 
     /// How many bytes `name=value\0` takes for a value of `value_bytes`.

@@ -68,11 +68,26 @@ impl Checked {
         if raw.is_empty() && faults.is_empty() {
             faults.push(Fault::new("secrets", FaultCode::EmptySet));
         }
+        faults.extend(Self::faults_of_total(&raw, limits));
         let mut checked = Self { faults, ..Self::default() };
         for entry in raw {
             checked.add(entry, limits);
         }
         checked
+    }
+
+    /// Entries that no agent has room for, whatever it has already; also those that are wrong themselves
+    /// count, so that a caller who corrects them is not refused again.
+    fn faults_of_total(raw: &[RawEntry], limits: &Limits) -> Faults {
+        let mut faults = Faults::new();
+        if raw.len() > limits.keys_per_agent {
+            faults.push(Fault::over("", FaultCode::TooManyKeys, limits.keys_per_agent));
+        }
+        let bytes: usize = raw.iter().map(|entry| entry.key.len() + entry.value.len() + 2).sum();
+        if bytes > limits.agent_bytes {
+            faults.push(Fault::over("", FaultCode::AgentTooLarge, limits.agent_bytes));
+        }
+        faults
     }
 
     fn add(&mut self, RawEntry { key, mut value }: RawEntry, limits: &Limits) {

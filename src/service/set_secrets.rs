@@ -100,18 +100,18 @@ impl Service {
     async fn apply_set(&self, tx: &Tx, set: &PreparedSet) -> Result<SetSecretsAnswer, Error> {
         let agent = tx.lock_agent(set.call.tenant(), &set.agent).await?.ok_or(Error::AgentNotFound)?;
         let mut faults = set.checked.faults_for(&agent.required_secrets);
-        if !faults.is_empty() {
-            return Err(Error::Invalid(faults));
-        }
         let key = self.data_key(&agent)?;
         let attempt = set.attempt(&key);
-        if let Some(answer) = attempt.recall(self, tx).await? {
-            return Ok(answer);
+        if faults.is_empty() {
+            if let Some(answer) = attempt.recall(self, tx).await? {
+                return Ok(answer);
+            }
+            expect_revision(set.expected_revision, agent.revision)?;
         }
-        expect_revision(set.expected_revision, agent.revision)?;
         let stored = tx.stored_secrets(&agent.id).await?;
         let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
-        faults.extend(self.faults_of_size(tx, &agent, &set.checked.entries, &stored, &plan, &key).await?);
+        let of_size = self.faults_of_size(tx, &agent, &set.checked.entries, &stored, &plan, &key).await?;
+        faults.extend(of_size.into_iter().filter(|fault| !set.checked.faults.contains(fault)));
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }

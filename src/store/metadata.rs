@@ -81,7 +81,7 @@ impl Store {
     ) -> Result<Option<(agent::Model, Vec<StoredSecret>)>, Error> {
         let rows = agent::Entity::find_by_id(id.as_str())
             .filter(agent::Column::TenantId.eq(tenant.as_str()))
-            .join(JoinType::LeftJoin, agent::Relation::Secrets.def())
+            .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
             .column_as(secret::Column::Name, "secret_name")
             .column_as(secret::Column::Version, "secret_version")
             .column_as(secret::Column::Fingerprint, "secret_fingerprint")

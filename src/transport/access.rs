@@ -16,17 +16,13 @@ use axum::{
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::Instrument as _;
 
-use super::layers::Protocol;
+use super::protocol::{Protocol, RequestId};
 use crate::domain::{TokenText, base62};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id taken from a caller, in bytes.
 const MAX_ID_BYTES: usize = 128;
-
-/// The id of a request: the caller's, if it sent a usable one, or ours.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(pub(super) String);
 
 /// What is told of a request when it is answered. Nothing in it was chosen by the caller.
 #[derive(Clone, Debug)]

@@ -22,6 +22,13 @@ pub const DOMAIN: &str = "secrets.superserve.ai";
 /// When to call again, where the error does not know better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The most bytes of violations in a gRPC error. It travels in a header, in base 64, and clients end a call
+/// whose headers pass their limit: 8 KiB in Java, 16 KiB in Rust.
+const VIOLATION_BYTES: usize = 5000;
+
+/// What protobuf adds to a violation's three texts, at most.
+const VIOLATION_OVERHEAD: usize = 12;
+
 /// What both protocols say of a kind of error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
@@ -57,16 +64,22 @@ pub(super) fn to_status(error: &Error) -> Status {
     log(error);
     let Row { code, detail, .. } = row(error.kind());
     let mut details = ErrorDetails::new();
-    details.set_error_info(error.reason(), DOMAIN, metadata(error));
+    let mut omitted = 0;
     if let Error::Invalid(faults) = error {
-        details.set_bad_request(faults.iter().map(violation).collect::<Vec<_>>());
+        let (violations, left_out) = violations(faults);
+        omitted = left_out;
+        details.set_bad_request(violations);
     }
     if let Error::RequiredSecretsMissing(missing) = error {
-        let violations = missing.iter().map(|name| {
-            PreconditionViolation::new("REQUIRED_SECRET", name.as_str(), "is required and not set")
+        let violation =
+            |name: &SecretName| PreconditionViolation::new("REQUIRED_SECRET", name.as_str(), "is not set");
+        let violations = fitting(missing.iter().map(violation), |it| {
+            it.r#type.len() + it.subject.len() + it.description.len()
         });
-        details.set_precondition_failure(violations.collect::<Vec<_>>());
+        omitted = missing.len() - violations.len();
+        details.set_precondition_failure(violations);
     }
+    details.set_error_info(error.reason(), DOMAIN, metadata(error, omitted));
     if let Some(after) = retry_after(error) {
         details.set_retry_info(Some(after));
     }
@@ -143,6 +156,29 @@ fn faults_json(faults: &Faults) -> Vec<Value> {
     faults.iter().map(fault).collect()
 }
 
+/// The faults as gRPC says them, and how many are left out: where they are many, first their sentences and
+/// then the last of them.
+fn violations(faults: &Faults) -> (Vec<FieldViolation>, usize) {
+    let size = |it: &FieldViolation| it.field.len() + it.description.len() + it.reason.len();
+    let mut kept = fitting(faults.iter().map(violation), size);
+    if kept.len() < faults.len() {
+        let terse = |fault| FieldViolation { description: String::new(), ..violation(fault) };
+        kept = fitting(faults.iter().map(terse), size);
+    }
+    let omitted = faults.len() - kept.len();
+    (kept, omitted)
+}
+
+/// As many of these as may be told.
+fn fitting<T>(all: impl Iterator<Item = T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut left = VIOLATION_BYTES;
+    all.map_while(|one| {
+        left = left.checked_sub(size(&one) + VIOLATION_OVERHEAD)?;
+        Some(one)
+    })
+    .collect()
+}
+
 fn violation(Fault { key, code, limit }: &Fault) -> FieldViolation {
     let mut violation = FieldViolation::new(
         key,
@@ -155,7 +191,7 @@ fn violation(Fault { key, code, limit }: &Fault) -> FieldViolation {
     violation
 }
 
-fn metadata(error: &Error) -> std::collections::HashMap<String, String> {
+fn metadata(error: &Error, omitted: usize) -> std::collections::HashMap<String, String> {
     let scope = if let Error::PermissionDenied { required } = error {
         Some(("required_scope", required.as_str().to_owned()))
     } else {
@@ -166,7 +202,8 @@ fn metadata(error: &Error) -> std::collections::HashMap<String, String> {
     } else {
         None
     };
-    scope.into_iter().chain(revision).map(|(key, value)| (key.to_owned(), value)).collect()
+    let omitted = (omitted > 0).then(|| ("omitted", omitted.to_string()));
+    scope.into_iter().chain(revision).chain(omitted).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn retry_after(error: &Error) -> Option<Duration> {
@@ -209,6 +246,29 @@ mod tests {
             assert_eq!(status.is_server_error(), ours, "{kind:?}");
             assert!(detail.chars().next().is_some_and(char::is_uppercase), "{detail}");
         }
+    }
+
+    #[test]
+    fn many_faults_fit_into_a_header() {
+        let fault =
+            |n: usize, key: &str| Fault::new(format!("{key}{n}"), crate::domain::FaultCode::InvalidKey);
+        let told = |count: usize, key: &str| {
+            let faults = (0..count).map(|n| fault(n, key)).collect();
+            let status = to_status(&Error::Invalid(faults));
+            assert!(status.details().len() < 6000, "{} bytes", status.details().len());
+            let omitted = status.get_details_error_info().unwrap().metadata.get("omitted").cloned();
+            (status.get_details_bad_request().unwrap().field_violations, omitted)
+        };
+        let (few, omitted) = told(20, "ANTHROPIC_API_KEY");
+        assert!(few.len() == 20 && !few[0].description.is_empty() && omitted.is_none());
+        let (hundred, omitted) = told(100, "ANTHROPIC_API_KEY");
+        assert!(hundred.len() == 100 && hundred[0].description.is_empty() && omitted.is_none());
+        let (most, omitted) = told(10_000, &"é".repeat(200));
+        assert_eq!(omitted, Some((10_000 - most.len()).to_string()));
+        let names = (0..100).map(|n| SecretName::from_stored(format!("{}{n}", "A".repeat(120)))).collect();
+        let status = to_status(&Error::RequiredSecretsMissing(names));
+        assert!(status.details().len() < 6000);
+        assert!(status.get_details_error_info().unwrap().metadata.contains_key("omitted"));
     }
 
     #[test]

@@ -24,9 +24,9 @@ use http::{HeaderMap, header};
 use tokio::sync::Semaphore;
 
 use super::{
-    access::RequestId,
-    layers::{Config, Protocol},
+    config::Config,
     listener::ConnectionInfo,
+    protocol::{Protocol, RequestId},
 };
 use crate::{
     domain::Origin,

@@ -14,34 +14,12 @@ use tower_http::{
 
 use super::{
     access::{self, Observer},
+    config::Config,
     gate::{self, Gate, Limiter},
     grpc, http,
+    protocol::Protocol,
 };
 use crate::service::{Error, Service};
-
-/// The settings of the transports.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The longest request body, in bytes.
-    pub request_bytes: usize,
-    /// How long a call may take; a gRPC caller may ask for less.
-    pub timeout: Duration,
-    /// The most calls under way at a time; more are refused at once.
-    pub concurrent_requests: usize,
-    /// Calls a second that each token may make, with bursts of as many; `None` for no limit.
-    pub rate_limit: Option<std::num::NonZeroU32>,
-    /// The origins whose pages may call; none by default.
-    pub cors_origins: Vec<HeaderValue>,
-}
-
-/// Which of the two protocols a request speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    /// gRPC and gRPC-Web.
-    Grpc,
-    /// Everything else.
-    Rest,
-}
 
 /// Puts everything on one router.
 pub fn router(service: &Service, health: HealthReporter, config: &Config, observer: Observer) -> Router {
@@ -116,26 +94,4 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
         .expose_headers(exposed.map(HeaderName::from_static))
         .max_age(Duration::from_mins(10));
     Some(layer)
-}
-
-// === impl Protocol ===
-
-impl Protocol {
-    /// gRPC and gRPC-Web requests say so by their content type.
-    pub(super) fn of(request: &Request<Body>) -> Self {
-        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|value| value.starts_with(b"application/grpc")) {
-            Self::Grpc
-        } else {
-            Self::Rest
-        }
-    }
-
-    /// An error as this protocol says it.
-    pub(super) fn refuse(self, error: &Error) -> Response {
-        match self {
-            Self::Grpc => super::error::to_status(error).into_http(),
-            Self::Rest => super::error::to_response(error),
-        }
-    }
 }

@@ -7,16 +7,19 @@
 //! `error`.
 
 mod access;
+mod config;
 mod error;
 mod gate;
 mod grpc;
 mod http;
 mod layers;
 pub mod listener;
+mod protocol;
 mod timestamp;
 
 pub use access::{Finished, Observer};
+pub use config::Config;
 pub use error::DOMAIN;
 pub use grpc::SERVICE_NAMES;
 pub use http::openapi;
-pub use layers::{Config, router};
+pub use layers::router;

@@ -9,10 +9,12 @@ use futures_util::{StreamExt as _, future::join_all, stream};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Database, eventually, on_each_database, postgres,
+    Database, eventually,
+    fixtures::secrets_of,
+    on_each_database, postgres,
     rest::{Answer, Rest},
     server::Server,
-    steps::{audit, create_token, deploy, resolve, resolver, secrets_of},
+    steps::{audit, create_token, resolve, resolver},
 };
 
 /// Requests on their way at a time: more would only run into the test's own limit of open files.
@@ -29,10 +31,10 @@ async fn concurrent_writes_lose_nothing(database: Database) {
     const AGENTS: usize = 250;
     let server = Server::start(database);
     let rest = server.rest();
-    let one = deploy(&rest, "one").await;
+    let one = server.deploy("one").await;
     let others: Vec<String> = all((0..AGENTS).map(|n| {
-        let rest = rest.clone();
-        async move { deploy(&rest, &format!("other-{n:03}")).await }
+        let server = &server;
+        async move { server.deploy(&format!("other-{n:03}")).await }
     }))
     .await;
 
@@ -81,7 +83,7 @@ async fn concurrent_writes_lose_nothing(database: Database) {
 
 async fn acknowledged_writes_survive_kill9(database: Database) {
     let mut server = Server::start(database);
-    let agent = deploy(&server.rest(), "demo").await;
+    let agent = server.deploy("demo").await;
     let (writers, rest) = (Writers::new(20), server.rest());
     let crash = async {
         eventually("writes", async || (writers.acknowledged() >= 200).then_some(())).await;
@@ -96,7 +98,7 @@ async fn acknowledged_writes_survive_kill9(database: Database) {
 async fn acknowledged_writes_survive_kill9_of_postgres() {
     let Some(mut cluster) = postgres::Cluster::start() else { return };
     let server = Server::start(Database::Postgres(cluster.create_database().await));
-    let agent = deploy(&server.rest(), "demo").await;
+    let agent = server.deploy("demo").await;
     let writers = Writers::new(20);
     let crash = async {
         eventually("writes", async || (writers.acknowledged() >= 200).then_some(())).await;
@@ -112,7 +114,7 @@ async fn acknowledged_writes_survive_kill9_of_postgres() {
 
 async fn a_repeat_has_no_second_effect(database: Database) {
     let server = Server::start(database);
-    let (rest, agent) = (server.rest(), deploy(&server.rest(), "demo").await);
+    let (rest, agent) = (server.rest(), server.deploy("demo").await);
     let call = |value: &str| {
         let call = rest.patch(&secrets_of(&agent)).header("idempotency-key", "attempt-1");
         call.json(&json!({"secrets": {"A": value, "B": "b"}})).send()
@@ -139,7 +141,7 @@ async fn replicas_agree_at_once() {
     let first = Server::start(Database::Postgres(database));
     let second = first.replica().start();
     let (here, there) = (first.rest(), second.rest());
-    let agent = deploy(&here, "demo").await;
+    let agent = first.deploy("demo").await;
     let writes = (0..300).map(|n| {
         let rest = if n % 2 == 0 { &here } else { &there };
         set(rest, &agent, &json!({format!("KEY_{}", n % 30): format!("value {n}")}))

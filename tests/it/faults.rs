@@ -1,96 +1,249 @@
-//! Promise: when the database is gone, everybody is told so in time; when it is back, all is well without a restart.
+//! What can be wrong with an input: each code, all of them at once, and the limits to the byte.
 
-use std::time::{Duration, Instant};
+use serde_json::{Value, json};
+use superserve::proto::v1::{DeployAgentRequest, RequiredSecret, SetSecretsRequest};
+use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use futures_util::future::join_all;
-use serde_json::json;
-use tonic::{Code, Request};
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use crate::harness::{Database, fixtures::secrets_of, on_each_database, rest::Answer, server::Server};
 
-use crate::harness::{
-    Database, eventually,
-    postgres::Cluster,
-    server::Server,
-    steps::{deploy, resolve, resolver, secrets_of},
-};
+on_each_database!(
+    every_fault_is_told_at_once,
+    limits_hold_to_the_byte,
+    an_agent_holds_a_hundred_keys,
+    an_agent_holds_a_quarter_mebibyte,
+);
 
-/// Longer than a call waits for a connection, shorter than it may take in all.
-const IN_TIME: Duration = Duration::from_secs(15);
-
-#[tokio::test]
-async fn a_database_that_goes_and_comes_back() {
-    let Some(mut cluster) = Cluster::start() else { return };
-    let server = Server::start(Database::Postgres(cluster.create_database().await));
-    let (rest, grpc) = (server.rest(), resolver(&server).await);
-    let agent = deploy(&rest, "demo").await;
-    let set = |value: &str| rest.patch(&secrets_of(&agent)).json(&json!({"secrets": {"A": value}})).send();
-    assert_eq!(set("before").await.status, 200);
-    // Many connections lie idle when the database goes
-    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
-        assert_eq!(answer.status, 200);
-    }
-    assert_eq!(health(&server).await, ServingStatus::Serving);
-
-    cluster.stop();
-    eventually("the health service to see it", async || {
-        (health(&server).await == ServingStatus::NotServing).then_some(())
-    })
-    .await;
-    let start = Instant::now();
-    let (ready, written, listed, resolved) = tokio::join!(
-        server.ops().get("/readyz").send(),
-        set("meanwhile"),
-        rest.get(&secrets_of(&agent)).send(),
-        resolve(&grpc, &agent),
+async fn every_fault_is_told_at_once(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    let long = "v".repeat(65_537);
+    let body = format!(
+        r#"{{"secrets": {{"GOOD": "x", "A": "1", "A": "2", "NUMBER": 7, "NULL": null, "LIST": ["x"], "1DIGIT": "x",
+            "DA-SH": "", "": "x", "EMPTY": "", "NUL": "a\u0000b", "LONG": "{long}", "PATH": "x", "LD_PRELOAD": "x",
+            "SUPERSERVE_TOKEN": "x", "NODE_OPTIONS": "x", "É": "x"}}, "more": 1, "again": {{}}, "again": {{}}}}"#
     );
-    assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
-    assert_eq!((ready.status.as_u16(), ready.text().contains("database")), (503, true));
-    for refused in [written, listed] {
-        assert_eq!(refused.status, 503, "{}", refused.text());
-        assert_eq!(refused.json(), json!({"status": 503, "detail": "Service unavailable", "details": {}}));
-        assert_ne!(refused.header("retry-after"), "");
+    let refused = patch(&server, &agent, body).await;
+    assert_eq!(
+        faults(&refused),
+        [
+            " invalid_key",
+            "1DIGIT invalid_key",
+            "A duplicate",
+            "DA-SH empty_value",
+            "DA-SH invalid_key",
+            "EMPTY empty_value",
+            "LD_PRELOAD reserved_key",
+            "LIST wrong_type",
+            "LONG too_long 65536",
+            "NODE_OPTIONS reserved_key",
+            "NUL nul_in_value",
+            "NULL wrong_type",
+            "NUMBER wrong_type",
+            "PATH reserved_key",
+            "SUPERSERVE_TOKEN reserved_key",
+            "again duplicate",
+            "again unknown_field",
+            "again unknown_field",
+            "more unknown_field",
+            "É invalid_key",
+        ]
+    );
+    assert!(!refused.text().contains("vvv"));
+    let bodies = [
+        ("", " malformed"),
+        ("{", " malformed"),
+        ("{\"secrets\": {\"A\": \"x\"}} {}", " malformed"),
+        ("{\"secrets\": {\"A\": \"x\",}}", " malformed"),
+        ("{\"secrets\": {\"A\": \"\\ud800\"}}", " malformed"),
+        ("{\"secrets\": {\"A\": 1e999}}", " malformed"),
+        ("[]", " wrong_type"),
+        ("null", " wrong_type"),
+        ("{}", "secrets missing_field"),
+        ("{\"secrets\": {}}", "secrets empty_set"),
+        ("{\"secrets\": []}", "secrets wrong_type"),
+        ("{\"secrets\": null}", "secrets wrong_type"),
+    ];
+    for (body, expected) in bodies {
+        assert_eq!(faults(&patch(&server, &agent, body.to_owned()).await), [expected], "{body}");
     }
-    assert_eq!(resolved.unwrap_err().code(), Code::Unavailable);
-    assert_eq!(server.ops().get("/livez").send().await.status, 200);
+    for body in
+        [b"{\"secrets\": {\"A\": \"\xff\"}}".to_vec(), b"\0".to_vec(), "[".repeat(100_000).into_bytes()]
+    {
+        assert_eq!(faults(&patch(&server, &agent, body).await), [" malformed"]);
+    }
+    assert_eq!(server.keys(&agent).await, json!([]), "all or nothing");
+}
 
-    cluster.start_again();
-    let ready = async || (server.ops().get("/readyz").send().await.status == 200).then_some(());
-    eventually("readiness", ready).await;
-    eventually("the health service to see it", async || {
-        (health(&server).await == ServingStatus::Serving).then_some(())
-    })
-    .await;
-    // No dead connection is left for anybody to stumble on
-    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
-        assert_eq!(answer.status, 200, "{}", answer.text());
+async fn limits_hold_to_the_byte(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    let (key, value) = ("K".repeat(128), "é".repeat(32_768));
+    assert_eq!(server.set(&agent, &json!({&key: &value, "A": "x"})).await, json!({"keys": ["A", key]}));
+    let refused = set(&server, &agent, &json!({"A": format!("{value}.")})).await;
+    assert_eq!(faults(&refused), ["A too_long 65536"]);
+    let refused = set(&server, &agent, &json!({format!("{key}K"): "x"})).await;
+    assert_eq!(faults(&refused), [format!("{key} invalid_key 128")]);
+
+    let mut grpc = server.grpc().await;
+    let secrets = [("A".to_owned(), format!("{value}.")), ("B-".to_owned(), "x".to_owned())].into();
+    let request = SetSecretsRequest { agent_id: agent, secrets, ..Default::default() };
+    let refused = grpc.secrets.set_secrets(request).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, "Invalid secret format"));
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "INVALID_FORMAT");
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    let violations: Vec<_> = violations.iter().map(|it| (it.field.as_str(), it.reason.as_str())).collect();
+    assert_eq!(violations, [("A", "TOO_LONG"), ("B-", "INVALID_KEY")]);
+
+    let required = |name: &str, pattern: &str| RequiredSecret {
+        name: name.to_owned(),
+        pattern: pattern.to_owned(),
+        ..Default::default()
+    };
+    let required_secrets = vec![required("A", "("), required("A", ""), required("PATH", "")];
+    let request = DeployAgentRequest { name: "agt_x".to_owned(), required_secrets, ..Default::default() };
+    let refused = grpc.agents.deploy_agent(request).await.unwrap_err();
+    let violations = refused.get_details_bad_request().unwrap().field_violations;
+    let violations: Vec<_> = violations.iter().map(|it| (it.field.as_str(), it.reason.as_str())).collect();
+    let expected =
+        [("name", "INVALID_NAME"), ("A", "INVALID_PATTERN"), ("A", "DUPLICATE"), ("PATH", "RESERVED_KEY")];
+    assert_eq!(violations, expected);
+}
+
+async fn an_agent_holds_a_hundred_keys(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    let keys = |range: std::ops::Range<usize>| -> Value {
+        range.map(|n| (format!("K{n:03}"), json!("x"))).collect::<serde_json::Map<_, _>>().into()
+    };
+    assert_eq!(faults(&set(&server, &agent, &keys(0..101)).await), [" too_many_keys 100"]);
+    server.set(&agent, &keys(0..60)).await;
+    assert_eq!(faults(&set(&server, &agent, &keys(40..101)).await), [" too_many_keys 100"]);
+    server.set(&agent, &keys(40..100)).await;
+    server.set(&agent, &json!({"K050": "replaced"})).await;
+    assert_eq!(faults(&set(&server, &agent, &json!({"K": "x"})).await), [" too_many_keys 100"]);
+    // Also with other faults, and also when the keys that are wrong make it too many
+    let refused = set(&server, &agent, &json!({"K": "x", "PATH": "x"})).await;
+    assert_eq!(faults(&refused), [" too_many_keys 100", "PATH reserved_key"]);
+    let mut many = keys(0..100);
+    many["1"] = json!("x");
+    assert_eq!(faults(&set(&server, &agent, &many).await), [" too_many_keys 100", "1 invalid_key"]);
+
+    // As many faults as a request can hold are answered, over either protocol, and before the deadline
+    let crowd: Vec<_> = (0..90_000).map(|n| format!("\"{n:05}\":\"\"")).collect();
+    let refused = patch(&server, &agent, format!("{{\"secrets\": {{{}}}}}", crowd.join(","))).await;
+    assert_eq!(faults(&refused).len(), 180_002);
+    for count in [150, 40_000] {
+        let secrets = (0..count).map(|n| (format!("{n:05}"), String::new())).collect();
+        let request = SetSecretsRequest { agent_id: agent.clone(), secrets, ..Default::default() };
+        let refused = server.grpc().await.secrets.set_secrets(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{count}: {refused:?}");
+        let told = refused.get_details_bad_request().unwrap().field_violations.len();
+        let omitted = &refused.get_details_error_info().unwrap().metadata["omitted"];
+        assert_eq!(told + omitted.parse::<usize>().unwrap(), 2 * count + 1 + usize::from(count == 40_000));
     }
-    assert_eq!(resolve(&grpc, &agent).await.unwrap()["A"], "before");
-    assert_eq!(set("after").await.status, 200);
-    assert_eq!(resolve(&grpc, &agent).await.unwrap()["A"], "after");
+}
+
+async fn an_agent_holds_a_quarter_mebibyte(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    // Each `name=value\0` has three bytes beside the value's: 4 × 65,536 in all
+    let (fits, over) = ("v".repeat(65_533), "v".repeat(65_534));
+    let too_large = [" agent_too_large 262144"];
+    let at_once = json!({"A": fits, "B": fits, "C": fits, "D": over});
+    assert_eq!(faults(&set(&server, &agent, &at_once).await), too_large);
+    server.set(&agent, &json!({"A": fits, "B": fits, "C": fits})).await;
+    assert_eq!(faults(&set(&server, &agent, &json!({"D": over})).await), too_large);
+    server.set(&agent, &json!({"D": fits})).await;
+    for value in ["E", "EE"] {
+        assert_eq!(faults(&set(&server, &agent, &json!({"E": value})).await), too_large);
+    }
+    // What replaces counts for what it replaces
+    server.set(&agent, &json!({"D": "v".repeat(65_529), "E": "v"})).await;
+    assert_eq!(server.keys(&agent).await, json!(["A", "B", "C", "D", "E"]));
 }
 
 #[tokio::test]
-async fn a_short_restart_of_the_database_is_hardly_seen() {
-    let Some(mut cluster) = Cluster::start() else { return };
-    let server = Server::start(Database::Postgres(cluster.create_database().await));
-    let (rest, agent) = (server.rest(), deploy(&server.rest(), "demo").await);
-    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
-        assert_eq!(answer.status, 200);
-    }
-    cluster.kill9();
-    cluster.start_again();
-    let ready = async || (server.ops().get("/readyz").send().await.status == 200).then_some(());
-    eventually("readiness", ready).await;
-    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
-        assert_eq!(answer.status, 200, "{}", answer.text());
+async fn an_operator_sets_the_limits() {
+    let server = Server::with(Database::Sqlite)
+        .arg("--allow-loader-names")
+        .arg("--max-key-bytes=4")
+        .arg("--max-value-bytes=5")
+        .arg("--max-keys-per-agent=2")
+        .arg("--max-request-bytes=100")
+        .arg("--max-agent-bytes=16");
+    let server = server.start();
+    let agent = server.deploy("demo").await;
+    server.set(&agent, &json!({"ABCD": "12345"})).await;
+    assert_eq!(faults(&set(&server, &agent, &json!({"ABCDE": "x"})).await), ["ABCDE invalid_key 4"]);
+    assert_eq!(faults(&set(&server, &agent, &json!({"A": "123456"})).await), ["A too_long 5"]);
+    assert_eq!(faults(&set(&server, &agent, &json!({"A": "123"})).await), [" agent_too_large 16"]);
+    server.set(&agent, &json!({"A": "12"})).await;
+    assert_eq!(set(&server, &agent, &json!({"A": "x".repeat(100)})).await.status, 413);
+
+    let server = Server::with(Database::Sqlite).arg("--allow-loader-names").start();
+    let agent = server.deploy("demo").await;
+    server.set(&agent, &json!({"NODE_OPTIONS": "x", "PYTHONPATH": "x"})).await;
+    assert_eq!(faults(&set(&server, &agent, &json!({"LD_PRELOAD": "x"})).await), ["LD_PRELOAD reserved_key"]);
+}
+
+#[tokio::test]
+async fn an_agent_and_a_page_are_checked() {
+    let server = Server::start(Database::Sqlite);
+    let rest = server.rest();
+    let body = json!({
+        "name": " spaced", "command": "c".repeat(4097), "extra": 1,
+        "required_secrets": ["A", "A", "PATH", {"name": "B", "pattern": "("}, {"name": "C", "min_length": 65_537},
+            {"name": "D", "what": 1, "optional": "yes"}, 7],
+    });
+    let refused = rest.post("/v1/agents").json(&body).send().await;
+    assert_eq!(
+        faults(&refused),
+        [
+            " invalid_key",
+            "A duplicate",
+            "B invalid_pattern",
+            "C out_of_range 65536",
+            "PATH reserved_key",
+            "command too_long",
+            "extra unknown_field",
+            "name invalid_name",
+            "required_secrets wrong_type",
+            "required_secrets.optional wrong_type",
+            "required_secrets.what unknown_field",
+        ]
+    );
+    for (query, expected) in [
+        ("limit=0", "limit out_of_range"),
+        ("limit=-1", "limit out_of_range"),
+        ("limit=x", "limit out_of_range"),
+        ("page_token=x", "page_token invalid_page_token"),
+        ("page_token=%FF", "page_token invalid_page_token"),
+    ] {
+        let refused = rest.get(&format!("/v1/agents?{query}")).send().await;
+        assert_eq!(faults(&refused), [expected], "{query}");
     }
 }
 
-async fn health(server: &Server) -> ServingStatus {
-    let mut client = HealthClient::new(server.grpc().await.channel());
-    let request = HealthCheckRequest { service: "superserve.secrets.v1.SecretsService".to_owned() };
-    let answer = client.check(Request::new(request)).await.expect("health is always told");
-    answer.into_inner().status()
+/// The faults of a refusal as `key code limit`, sorted.
+fn faults(refused: &Answer) -> Vec<String> {
+    assert_eq!(refused.status, 422, "{}", refused.text());
+    let (detail, mut details) = refused.refusal();
+    assert_eq!((detail.as_str(), details.as_object().unwrap().len()), ("Invalid secret format", 1));
+    let told = |fault: &Value| {
+        let limit = fault.get("limit").map(|limit| format!(" {limit}")).unwrap_or_default();
+        format!("{} {}{limit}", fault["key"].as_str().unwrap(), fault["code"].as_str().unwrap())
+    };
+    let mut faults: Vec<_> = details["errors"].take().as_array().unwrap().iter().map(told).collect();
+    faults.sort();
+    faults
+}
+
+async fn set(server: &Server, agent: &str, secrets: &Value) -> Answer {
+    patch(server, agent, json!({"secrets": secrets}).to_string()).await
+}
+
+async fn patch(server: &Server, agent: &str, body: impl Into<bytes::Bytes>) -> Answer {
+    let call = server.rest().patch(&secrets_of(agent)).header("content-type", "application/json");
+    call.body(body).send().await
 }

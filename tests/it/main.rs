@@ -12,16 +12,34 @@
 )]
 
 mod budgets;
+mod cli;
+mod cli_dotenv;
+mod cli_json;
+mod cli_run;
+mod cli_session;
+mod cli_terminal;
+mod cors;
 mod durability;
+mod errors;
+mod failures;
 mod faults;
 mod first_run;
+mod grpc;
+mod grpc_wire;
 mod harness;
+mod http;
 mod layers;
 mod migrations;
+mod openapi;
+mod outages;
+mod parity;
 mod postgres;
+mod rest;
 mod secrecy;
 mod shutdown;
 mod smoke;
 mod sources;
 mod store;
 mod tamper;
+mod tenants;
+mod tls;

@@ -9,12 +9,14 @@ use superserve::proto::v1::{ListTokensRequest, RevokeTokenRequest, SetSecretsReq
 use tempfile::TempDir;
 
 use crate::harness::{
-    Database, on_each_database,
+    Database,
+    fixtures::secrets_of,
+    on_each_database,
     postgres::Cluster,
     rest::Call,
     search::{Search, forms, sentinel},
     server::Server,
-    steps::{Sql, audit, create_token, deploy, resolve, resolver, secrets_of},
+    steps::{Sql, audit, create_token, resolve, resolver},
 };
 
 on_each_database!(tokens_stay_inside);
@@ -140,7 +142,7 @@ const WAYS: [&str; 24] = [
 impl Scene {
     async fn start(database: Database) -> Self {
         let server = Server::with(database).arg("--log-level=trace").start();
-        let agent = deploy(&server.rest(), "demo").await;
+        let agent = server.deploy("demo").await;
         let strict = json!({"name": "demo", "required_secrets": [{"name": "STRICT", "pattern": "^[0-9]$"}]});
         assert_eq!(server.rest().post("/v1/agents").json(&strict).send().await.status, 200);
         let texts = WAYS.map(|way| (way, sentinel())).to_vec();

@@ -12,9 +12,10 @@ use tokio::{
 use tonic::Code;
 
 use crate::harness::{
-    Database, eventually, on_each_database,
+    Database, eventually,
+    fixtures::secrets_of,
+    on_each_database,
     server::{Server, Setup},
-    steps::{Sql, deploy, secrets_of},
 };
 
 const IN_FLIGHT: usize = 50;
@@ -23,14 +24,14 @@ on_each_database!(every_request_in_flight_is_answered, a_drain_is_bounded);
 
 async fn every_request_in_flight_is_answered(database: Database) {
     let mut server = with_room(Server::with(database)).start();
-    let agent = deploy(&server.rest(), "demo").await;
+    let agent = server.deploy("demo").await;
     let mut watch = server.grpc().await.runtime;
     let request = WatchSecretsRequest { agent_id: agent.clone() };
     let mut revisions = watch.watch_secrets(request).await.unwrap().into_inner();
     assert_eq!(revisions.message().await.unwrap().unwrap().revision, 0);
 
-    let lock = Sql::connect(&server).await;
-    lock_writers(&lock, server.database(), &agent).await;
+    let mut lock = server.backdoor().await;
+    lock.block_writers(&agent).await;
     let mut requests = join_all((0..IN_FLIGHT).map(|n| Upload::begin(&server, &agent, n))).await;
     server.signal_to_terminate();
     let draining = async || {
@@ -64,9 +65,9 @@ async fn every_request_in_flight_is_answered(database: Database) {
 
 async fn a_drain_is_bounded(database: Database) {
     let mut server = with_room(Server::with(database)).arg("--shutdown-timeout=1").start();
-    let agent = deploy(&server.rest(), "demo").await;
-    let lock = Sql::connect(&server).await;
-    lock_writers(&lock, server.database(), &agent).await;
+    let agent = server.deploy("demo").await;
+    let mut lock = server.backdoor().await;
+    lock.block_writers(&agent).await;
     let mut request = Upload::begin(&server, &agent, 0).await;
     request.send_body().await;
     let start = Instant::now();
@@ -120,14 +121,4 @@ impl Upload {
 
 fn with_room(setup: Setup) -> Setup {
     setup.arg("--database-max-connections=60")
-}
-
-/// Makes every write of the agent wait until `COMMIT`.
-async fn lock_writers(sql: &Sql, database: &Database, agent: &str) {
-    match database {
-        Database::Sqlite => sql.run("BEGIN IMMEDIATE").await,
-        Database::Postgres(_) => {
-            sql.run(&format!("BEGIN; SELECT 1 FROM agents WHERE id = '{agent}' FOR UPDATE")).await;
-        }
-    }
 }

@@ -9,11 +9,12 @@ use tonic::Code;
 use crate::harness::{
     Database,
     cli::Output,
+    fixtures::secrets_of,
     grpc::Grpc,
     on_each_database,
     search::sentinel,
     server::Server,
-    steps::{Sql, deploy, resolve, resolver, secrets_of},
+    steps::{Sql, resolve, resolver},
 };
 
 on_each_database!(changed_rows_do_not_open, a_foreign_keyring_is_refused, a_lost_keyring_is_not_replaced);
@@ -132,7 +133,7 @@ async fn a_lost_keyring_is_not_replaced(database: Database) {
 impl Scene {
     async fn set(database: Database) -> Self {
         let server = Server::start(database);
-        let (first, second) = (deploy(&server.rest(), "first").await, deploy(&server.rest(), "second").await);
+        let (first, second) = (server.deploy("first").await, server.deploy("second").await);
         let values = [sentinel(), sentinel(), sentinel()];
         for agent in [&first, &second] {
             let secrets = json!({"secrets": {"A": values[0], "B": values[1]}});

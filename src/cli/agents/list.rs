@@ -33,20 +33,15 @@ impl List {
 }
 
 async fn fetch(client: &Client) -> Result<Vec<Agent>, Failure> {
-    let mut all = Vec::new();
-    let mut request = ListAgentsRequest::default();
-    loop {
-        let page = client.repeatable(|| {
-            let (mut agents, request) = (client.agents(), request.clone());
-            async move { agents.list_agents(request).await }
-        });
-        let page = page.await?;
-        all.extend(page.agents);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
+    let page = |page_token| {
+        let (mut agents, request) =
+            (client.agents(), ListAgentsRequest { page_token, ..ListAgentsRequest::default() });
+        async move {
+            let page = agents.list_agents(request).await?.into_inner();
+            Ok((page.agents, page.next_page_token))
         }
-        request.page_token = page.next_page_token;
-    }
+    };
+    client.pages(usize::MAX, page).await
 }
 
 fn report(output: &mut Output, agents: &[Agent]) -> Result<(), Failure> {

@@ -1,3 +1,5 @@
+//! The `.env` reader against its cases, and against any bytes.
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use proptest::prelude::*;

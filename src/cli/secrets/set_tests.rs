@@ -1,3 +1,5 @@
+//! What `secrets set` does before it reaches a server.
+
 use std::{fs, io::Write as _};
 
 use super::*;

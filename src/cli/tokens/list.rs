@@ -33,20 +33,15 @@ impl List {
 }
 
 async fn fetch(client: &Client) -> Result<Vec<Token>, Failure> {
-    let mut all = Vec::new();
-    let mut request = ListTokensRequest::default();
-    loop {
-        let page = client.repeatable(|| {
-            let (mut tokens, request) = (client.tokens(), request.clone());
-            async move { tokens.list_tokens(request).await }
-        });
-        let page = page.await?;
-        all.extend(page.tokens);
-        if page.next_page_token.is_empty() {
-            return Ok(all);
+    let page = |page_token| {
+        let (mut tokens, request) =
+            (client.tokens(), ListTokensRequest { page_token, ..ListTokensRequest::default() });
+        async move {
+            let page = tokens.list_tokens(request).await?.into_inner();
+            Ok((page.tokens, page.next_page_token))
         }
-        request.page_token = page.next_page_token;
-    }
+    };
+    client.pages(usize::MAX, page).await
 }
 
 fn report(output: &mut Output, tokens: &[Token]) -> Result<(), Failure> {

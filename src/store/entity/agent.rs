@@ -31,16 +31,6 @@ pub struct Model {
 
 /// Relations to other tables.
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {
-    /// Its secrets.
-    #[sea_orm(has_many = "super::secret::Entity")]
-    Secrets,
-}
+pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
-
-impl Related<super::secret::Entity> for Entity {
-    fn to() -> RelationDef {
-        Relation::Secrets.def()
-    }
-}

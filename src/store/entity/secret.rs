@@ -41,3 +41,9 @@ impl Related<super::agent::Entity> for Entity {
         Relation::Agent.def()
     }
 }
+
+impl Related<Entity> for super::agent::Entity {
+    fn to() -> RelationDef {
+        Relation::Agent.def().rev()
+    }
+}

@@ -138,10 +138,11 @@ impl SetBody {
     }
 
     fn read_secrets(&mut self, secrets: Json) {
+        let mut seen = std::collections::HashSet::new();
         for (key, value) in secrets.into_members("secrets", &mut self.faults) {
             if let Json::Text(value) = value {
                 // A doubled key has its fault already; the second value would only add a second one
-                if !self.entries.iter().any(|entry| entry.key == key) {
+                if seen.insert(key.clone()) {
                     self.entries.push(RawEntry { key, value });
                 }
             } else {

@@ -35,7 +35,8 @@ pub(crate) struct Output {
 }
 
 /// A command that does not outlive the test that gave up waiting for it.
-struct Running(Child);
+#[derive(Debug)]
+pub(crate) struct Running(pub(crate) Child);
 
 // === impl Cli ===
 
@@ -74,17 +75,65 @@ impl Cli {
     /// # Panics
     /// When it does not end within [`LIMIT`].
     pub(crate) fn run_with<S: AsRef<OsStr>>(&self, arguments: &[S], stdin: &[u8]) -> Output {
-        run_to_end(self.command(arguments), stdin)
+        Self::finish(self.command(BINARY, arguments), stdin)
+    }
+
+    /// Runs a shell script with nothing on standard input. `$0` in it is the binary.
+    pub(crate) fn script(&self, script: &str) -> Output {
+        Self::finish(self.command("sh", &["-c", script, BINARY]), b"")
+    }
+
+    /// Starts a command with pipes as its standard input and output.
+    pub(crate) fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
+        let mut command = self.command(BINARY, arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Running(command.spawn().expect("the binary starts"))
     }
 
     /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
     pub(crate) fn on_terminal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> PtySession {
-        let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
-        spawn_command(self.command(arguments), Some(limit)).expect("the binary starts on a terminal")
+        self.shell_on_terminal(r#"exec "$0" "$@""#, arguments)
     }
 
-    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
-        let mut command = Command::new(BINARY);
+    /// Runs a shell script on a terminal of its own. `$0` in it is the binary.
+    pub(crate) fn script_on_terminal(&self, script: &str) -> PtySession {
+        self.shell_on_terminal::<&str>(script, &[])
+    }
+
+    fn shell_on_terminal<S: AsRef<OsStr>>(&self, script: &str, arguments: &[S]) -> PtySession {
+        // The terminal comes without echo, with which nothing typed could be seen to be hidden
+        let script = format!("stty echo\n{script}");
+        let mut command = self.command("sh", &["-c", &script, BINARY]);
+        command.args(arguments);
+        let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
+        spawn_command(command, Some(limit)).expect("a shell starts on a terminal")
+    }
+
+    /// Runs any command with these bytes on standard input.
+    ///
+    /// # Panics
+    /// When it does not end within [`LIMIT`].
+    pub(super) fn finish(mut command: Command, stdin: &[u8]) -> Output {
+        // Files, not pipes: nobody has to read while the command writes
+        let talk = TempDir::new().expect("a temporary directory");
+        let (out, err) = (talk.path().join("out"), talk.path().join("err"));
+        let create = |path| File::create(path).expect("a file");
+        command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
+        let mut child = Running(command.spawn().expect("the binary starts"));
+
+        let mut pipe = child.0.stdin.take().expect("stdin is a pipe");
+        let status = thread::scope(|scope| {
+            // A command may end without reading its input
+            scope.spawn(move || pipe.write_all(stdin).ok());
+            wait_for("the command to end", move || child.0.try_wait().expect("it is our child"))
+        });
+        let read = |path| String::from_utf8(fs::read(path).expect("a file")).expect("UTF-8");
+        let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("it ended");
+        Output { code, stdout: read(&out), stderr: read(&err) }
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .current_dir(self.home.path())
@@ -97,6 +146,28 @@ impl Cli {
     }
 }
 
+// === impl Output ===
+
+impl Output {
+    /// Standard output of a command that must succeed.
+    ///
+    /// # Panics
+    /// When it failed.
+    pub(crate) fn done(self) -> String {
+        assert_eq!(self.code, 0, "{}{}", self.stdout, self.stderr);
+        self.stdout
+    }
+
+    /// Standard error of a command that must fail with this code, and write no data.
+    ///
+    /// # Panics
+    /// When it ended otherwise.
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{}", self.stderr);
+        self.stderr
+    }
+}
+
 // === impl Running ===
 
 impl Drop for Running {
@@ -104,27 +175,4 @@ impl Drop for Running {
         let _killed = self.0.kill();
         let _status = self.0.wait();
     }
-}
-
-/// Runs a command with these bytes on standard input.
-///
-/// # Panics
-/// When it does not end within [`LIMIT`].
-pub(super) fn run_to_end(mut command: Command, stdin: &[u8]) -> Output {
-    // Files, not pipes: nobody has to read while the command writes
-    let talk = TempDir::new().expect("a temporary directory");
-    let (out, err) = (talk.path().join("out"), talk.path().join("err"));
-    let create = |path| File::create(path).expect("a file");
-    command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
-    let mut child = Running(command.spawn().expect("the binary starts"));
-
-    let mut pipe = child.0.stdin.take().expect("stdin is a pipe");
-    let status = thread::scope(|scope| {
-        // A command may end without reading its input
-        scope.spawn(move || pipe.write_all(stdin).ok());
-        wait_for("the command to end", move || child.0.try_wait().expect("it is our child"))
-    });
-    let read = |path| String::from_utf8(fs::read(path).expect("a file")).expect("UTF-8");
-    let code = status.code().or_else(|| Some(128 + status.signal()?)).expect("it ended");
-    Output { code, stdout: read(&out), stderr: read(&err) }
 }

@@ -7,12 +7,14 @@
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
-//! | [`steps`] | what many tests begin with: an agent, a token, a look past the server into its database |
+//! | [`fixtures`] | agents, tokens and locks that a case begins with |
+//! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
 //! | [`search`] | finds a text in whatever form it was written |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod postgres;
 pub(crate) mod rest;

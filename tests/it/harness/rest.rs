@@ -177,4 +177,19 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("a header of text"))
     }
+
+    /// The sentence and the details of a refusal, which must have the one shape of all refusals.
+    ///
+    /// # Panics
+    /// When it has another.
+    pub(crate) fn refusal(&self) -> (String, Value) {
+        let mut body = self.json();
+        let members: Vec<_> = body.as_object().expect("an object").keys().cloned().collect();
+        assert_eq!(members, ["detail", "details", "status"], "{}", self.text());
+        assert_eq!(body["status"], self.status.as_u16(), "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/json", "{}", self.text());
+        assert_ne!(self.header("x-request-id"), "", "{}", self.text());
+        assert!(body["details"].is_object(), "{}", self.text());
+        (body["detail"].as_str().expect("a sentence").to_owned(), body["details"].take())
+    }
 }

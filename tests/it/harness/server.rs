@@ -131,7 +131,7 @@ impl Setup {
 
     /// Runs a command of the operator to its end, in the server's environment.
     pub(crate) fn run(&self, arguments: &[&str]) -> cli::Output {
-        cli::run_to_end(self.command(arguments), b"")
+        Cli::finish(self.command(arguments), b"")
     }
 
     /// Starts `serve` on ports of its own where it is to refuse, and gives what it says.
@@ -139,7 +139,7 @@ impl Setup {
         let mut command = self.command(&["serve"]);
         command.args(&self.arguments);
         command.env("SUPERSERVE_LISTEN", "127.0.0.1:0").env("SUPERSERVE_OPS_LISTEN", "127.0.0.1:0");
-        cli::run_to_end(command, b"")
+        Cli::finish(command, b"")
     }
 
     /// The directory the server is given.

@@ -1,15 +1,14 @@
-//! Steps that many tests begin with.
+//! What a case looks at: the values of an agent, the audit trail, rows behind the server's back.
 
 use std::collections::HashMap;
 
 use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, QueryResult, Statement, Value};
-use serde_json::json;
 use superserve::proto::v1::{
     AuditEvent, CreateTokenRequest, ListAuditEventsRequest, ResolveSecretsRequest, Token,
 };
 use tonic::Status;
 
-use super::{Database, grpc::Grpc, rest::Rest, server::Server};
+use super::{Database, grpc::Grpc, server::Server};
 
 /// What a token needs to set, list and resolve.
 pub(crate) const RUNTIME_SCOPES: [&str; 3] = ["secrets:list", "secrets:resolve", "secrets:write"];
@@ -17,18 +16,6 @@ pub(crate) const RUNTIME_SCOPES: [&str; 3] = ["secrets:list", "secrets:resolve",
 /// A connection to a server's database, past the server.
 #[derive(Debug)]
 pub(crate) struct Sql(DatabaseConnection);
-
-/// Deploys an agent that requires nothing and gives its id.
-pub(crate) async fn deploy(rest: &Rest, name: &str) -> String {
-    let answer = rest.post("/v1/agents").json(&json!({"name": name, "required_secrets": []})).send().await;
-    assert!(answer.status.is_success(), "{}", answer.text());
-    answer.json()["id"].as_str().expect("an id").to_owned()
-}
-
-/// The path of an agent's secrets.
-pub(crate) fn secrets_of(agent: &str) -> String {
-    format!("/v1/agents/{agent}/secrets")
-}
 
 /// Makes a token with these scopes: its record and its text.
 pub(crate) async fn create_token(grpc: &Grpc, scopes: &[&str]) -> (Token, String) {

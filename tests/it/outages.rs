@@ -1,0 +1,97 @@
+//! Promise: when the database is gone, everybody is told so in time; when it is back, all is well without a restart.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tonic::{Code, Request};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use crate::harness::{
+    Database, eventually,
+    fixtures::secrets_of,
+    postgres::Cluster,
+    server::Server,
+    steps::{resolve, resolver},
+};
+
+/// Longer than a call waits for a connection, shorter than it may take in all.
+const IN_TIME: Duration = Duration::from_secs(15);
+
+#[tokio::test]
+async fn a_database_that_goes_and_comes_back() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let server = Server::start(Database::Postgres(cluster.create_database().await));
+    let (rest, grpc) = (server.rest(), resolver(&server).await);
+    let agent = server.deploy("demo").await;
+    let set = |value: &str| rest.patch(&secrets_of(&agent)).json(&json!({"secrets": {"A": value}})).send();
+    assert_eq!(set("before").await.status, 200);
+    // Many connections lie idle when the database goes
+    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(health(&server).await, ServingStatus::Serving);
+
+    cluster.stop();
+    eventually("the health service to see it", async || {
+        (health(&server).await == ServingStatus::NotServing).then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    let (ready, written, listed, resolved) = tokio::join!(
+        server.ops().get("/readyz").send(),
+        set("meanwhile"),
+        rest.get(&secrets_of(&agent)).send(),
+        resolve(&grpc, &agent),
+    );
+    assert!(start.elapsed() < IN_TIME, "{:?}", start.elapsed());
+    assert_eq!((ready.status.as_u16(), ready.text().contains("database")), (503, true));
+    for refused in [written, listed] {
+        assert_eq!(refused.status, 503, "{}", refused.text());
+        assert_eq!(refused.json(), json!({"status": 503, "detail": "Service unavailable", "details": {}}));
+        assert_ne!(refused.header("retry-after"), "");
+    }
+    assert_eq!(resolved.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(server.ops().get("/livez").send().await.status, 200);
+
+    cluster.start_again();
+    let ready = async || (server.ops().get("/readyz").send().await.status == 200).then_some(());
+    eventually("readiness", ready).await;
+    eventually("the health service to see it", async || {
+        (health(&server).await == ServingStatus::Serving).then_some(())
+    })
+    .await;
+    // No dead connection is left for anybody to stumble on
+    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(resolve(&grpc, &agent).await.unwrap()["A"], "before");
+    assert_eq!(set("after").await.status, 200);
+    assert_eq!(resolve(&grpc, &agent).await.unwrap()["A"], "after");
+}
+
+#[tokio::test]
+async fn a_short_restart_of_the_database_is_hardly_seen() {
+    let Some(mut cluster) = Cluster::start() else { return };
+    let server = Server::start(Database::Postgres(cluster.create_database().await));
+    let (rest, agent) = (server.rest(), server.deploy("demo").await);
+    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
+        assert_eq!(answer.status, 200);
+    }
+    cluster.kill9();
+    cluster.start_again();
+    let ready = async || (server.ops().get("/readyz").send().await.status == 200).then_some(());
+    eventually("readiness", ready).await;
+    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+async fn health(server: &Server) -> ServingStatus {
+    let mut client = HealthClient::new(server.grpc().await.channel());
+    let request = HealthCheckRequest { service: "superserve.secrets.v1.SecretsService".to_owned() };
+    let answer = client.check(Request::new(request)).await.expect("health is always told");
+    answer.into_inner().status()
+}
