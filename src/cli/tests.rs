@@ -14,7 +14,7 @@ async fn usage_errors_are_local() {
     for args in [
         &[][..],
         &["secrets"],
-        &["secrest"],
+        &["secretz"],
         &["secrets", "list"],
         &["secrets", "list", "a", "b"],
         &["secrets", "list", "a", "--nope"],
@@ -38,7 +38,7 @@ async fn usage_errors_are_local() {
 #[tokio::test]
 async fn usage_errors_say_what_was_meant() {
     for (args, words) in [
-        (&["secrest"][..], "unknown command 'secrest'; did you mean serve, secrets?"),
+        (&["secretz"][..], "unknown command 'secretz'; did you mean serve, secrets?"),
         (&["secrets", "set", "a", "--dryrun"], "unexpected argument '--dryrun'; did you mean --dry-run?"),
         (&["secrets", "list"], "missing: <AGENT>"),
         (&["secrets", "set", "a", "--if-revision", "x"], "--if-revision <N>: a revision is a number"),

@@ -158,9 +158,9 @@ mod tests {
 
     #[test]
     fn mistakes_are_named_without_their_values() {
-        let toml = file("listen = \"127.0.0.1:1\"\nlisten-adress = \"hunter2\"\n");
+        let toml = file("listen = \"127.0.0.1:1\"\nlisten-on-port = \"hunter2\"\n");
         let error = parse(&["--config", toml.path().to_str().unwrap()], []).unwrap_err();
-        assert!(error.contains("listen-adress") && !error.contains("hunter2"), "{error}");
+        assert!(error.contains("listen-on-port") && !error.contains("hunter2"), "{error}");
         let toml = file("a = 1\ndatabase-url = postgres://u:hunter2@h/db\n");
         let error = parse(&["--config", toml.path().to_str().unwrap()], []).unwrap_err();
         assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");

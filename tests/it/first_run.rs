@@ -128,7 +128,7 @@ fn a_wrong_setting_is_named_and_its_secret_is_not() {
     };
     let both = with().env("SUPERSERVE_DATABASE_URL", &format!("postgres://u:{secret}@h/d"));
     let unknown = with();
-    let unknown_file = file(&unknown, &format!("listen-adress = \"{secret}\"\n"));
+    let unknown_file = file(&unknown, &format!("listen-on-port = \"{secret}\"\n"));
     let broken = with();
     let broken_file = file(&broken, &format!("rate-limit = 1\ndatabase-url = postgres://u:{secret}@h/d\n"));
     let cases: [(Setup, &str); 11] = [
@@ -143,7 +143,7 @@ fn a_wrong_setting_is_named_and_its_secret_is_not() {
         ),
         (both.env("SUPERSERVE_DATABASE_URL_FILE", "/nowhere"), "SUPERSERVE_DATABASE_URL_FILE"),
         (with().env("SUPERSERVE_DATABASE_URL_FILE", "/nowhere"), "/nowhere"),
-        (unknown.arg(&unknown_file), "listen-adress"),
+        (unknown.arg(&unknown_file), "listen-on-port"),
         (broken.arg(&broken_file), "line 2"),
         (with().arg("--request-timeout=0"), "--request-timeout"),
     ];
