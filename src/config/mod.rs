@@ -1,7 +1,7 @@
 //! The settings of the server: flag, else environment, else file, else default.
 //!
 //! Each setting is one flag here, with its variable and its default; `layers` gives it the other sources.
-//! What was read (`Settings`) and what was checked ([`app::Config`](crate::app::Config)) are two types.
+//! What was read (`Settings`) and what was checked ([`Checked`]) are two types.
 //! To add a setting: a field here, and its place in the `Config` of the part it is for.
 
 mod environment;
@@ -46,7 +46,7 @@ pub struct StorageSettings {
     /// Most connections to PostgreSQL
     #[arg(long, env = "SUPERSERVE_DATABASE_MAX_CONNECTIONS", value_name = "N", default_value_t = 16)]
     pub database_max_connections: u32,
-    /// Keyring file [default: <data-dir>/keyring.json]
+    /// Keyring file [default: `keyring.json` in the data directory]
     #[arg(long, env = "SUPERSERVE_KEYRING", value_name = "FILE")]
     pub keyring: Option<PathBuf>,
     /// How log lines are written [default: text on a terminal, else json]

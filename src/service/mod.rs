@@ -4,7 +4,7 @@
 //! first, then checks the input and says all that is wrong with it, then does everything in one
 //! transaction with its audit record. Status codes and wire types are unknown here.
 //!
-//! To add one: a method in the file of its subject, an [`Action`](crate::domain::Action) if it changes
+//! To add one: a method in the file of its subject, an [`Action`] if it changes
 //! something, and a call of it in each transport.
 
 mod agents;
