@@ -5,7 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 const FILES: [&str; 5] = ["agents", "audit", "runtime", "secrets", "tokens"];
 
-/// Messages that carry a value or a token: `src/proto.rs` writes their `Debug` by hand.
+/// Messages that carry a value or a token: `src/proto/redacted.rs` writes their `Debug` by hand.
 const REDACTED: [&str; 3] = ["SetSecretsRequest", "ResolveSecretsResponse", "CreateTokenResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {

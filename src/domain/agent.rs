@@ -15,8 +15,9 @@ const MAX_COMMAND_BYTES: usize = 4096;
 const MAX_PATTERN_BYTES: usize = 512;
 /// The longest description, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 1024;
-/// A pattern may compile to this many bytes: `a{1000}{1000}` is short and huge.
-const MAX_COMPILED_BYTES: usize = 256 * 1024;
+/// A pattern may compile to this many bytes: `a{1000}{1000}` is short and huge, and matching takes time by
+/// the product of this and the value's length (half a second for the longest value).
+const MAX_COMPILED_BYTES: usize = 64 * 1024;
 
 /// The name of an agent, unique within its tenant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,10 +127,11 @@ impl RequiredSecret {
     /// # Errors
     /// One fault for each thing that is wrong.
     pub fn check_all(declared: &[Self], limits: &Limits) -> Result<(), Faults> {
-        let mut faults = Faults::new();
         if declared.len() > limits.keys_per_agent {
-            faults.push(Fault::over("required_secrets", FaultCode::TooMany, limits.keys_per_agent));
+            // Not looked at one by one: each may hold a pattern to compile
+            return Err(vec![Fault::over("required_secrets", FaultCode::TooMany, limits.keys_per_agent)]);
         }
+        let mut faults = Faults::new();
         let mut seen = std::collections::HashSet::new();
         for secret in declared {
             if !seen.insert(&secret.name) {
@@ -148,7 +150,7 @@ impl RequiredSecret {
         if self.description.len() > MAX_DESCRIPTION_BYTES {
             faults.push(Fault::over(&self.name, FaultCode::TooLong, MAX_DESCRIPTION_BYTES));
         }
-        if self.pattern.len() > MAX_PATTERN_BYTES || self.matcher().is_err() {
+        if self.pattern.len() > MAX_PATTERN_BYTES || (self.has_pattern() && self.matcher().is_err()) {
             faults.push(Fault::new(&self.name, FaultCode::InvalidPattern));
         }
         if usize::try_from(self.min_length).unwrap_or(usize::MAX) > limits.value_bytes {
@@ -166,10 +168,16 @@ impl RequiredSecret {
             faults.push(Fault::over(&self.name, FaultCode::TooShort, least));
         }
         // A pattern that no longer compiles (a later version reads it differently) refuses: the safe side.
-        if !self.matcher().is_ok_and(|matcher| matcher.is_match(value.expose())) {
+        if self.has_pattern() && !self.matcher().is_ok_and(|matcher| matcher.is_match(value.expose())) {
             faults.push(Fault::new(&self.name, FaultCode::PatternMismatch));
         }
         faults
+    }
+
+    /// Whether holding a value to it takes more than a moment.
+    #[must_use]
+    pub fn has_pattern(&self) -> bool {
+        !self.pattern.is_empty()
     }
 
     fn matcher(&self) -> Result<regex::Regex, regex::Error> {

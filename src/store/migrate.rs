@@ -4,7 +4,11 @@
 //! refuses a database that a later version has migrated, which would keep an old replica from starting in
 //! the middle of a rolling upgrade. So: a lock, and a look first.
 
-use std::{fs::File, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement, TransactionTrait as _};
 use sea_orm_migration::{MigratorTrait as _, SchemaManager};
@@ -70,8 +74,13 @@ impl Store {
     }
 }
 
+/// A file of our own beside the database: `secrets.db.migrate-lock`. It stays, empty: taking it away would
+/// let two processes hold the lock of two files of one name.
 fn lock_file(database: &Path) -> Result<File, Error> {
-    let path = database.with_extension("lock");
-    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    let mut path = database.as_os_str().to_owned();
+    path.push(".migrate-lock");
+    let path = Path::new(&path);
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let locked = file.and_then(|file| file.lock().map(|()| file));
     locked.map_err(|error| Error::Setup(format!("cannot lock {}: {error}", path.display())))
 }
