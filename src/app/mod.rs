@@ -94,7 +94,9 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         stop_ops.clone(),
         background.clone(),
     ));
-    background.spawn(health::watch(service, health.clone(), stop.clone()));
+    background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
+    let tasks = background.clone();
+    background.spawn(async move { service.inform_watchers(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {

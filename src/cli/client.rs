@@ -29,6 +29,8 @@ use super::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a connection that waits is tried, so that a stream of a dead server ends.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// How often a call is made that has no second effect.
 const ATTEMPTS: u32 = 4;
@@ -68,7 +70,8 @@ pub(crate) async fn connect(server: &Server) -> Result<Channel, Failure> {
         .and_then(|endpoint| endpoint.user_agent(concat!("superserve/", env!("CARGO_PKG_VERSION"))))
         .map_err(invalid)?
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT);
+        .timeout(CALL_TIMEOUT)
+        .http2_keep_alive_interval(KEEP_ALIVE);
     if server.url.scheme() == "https" {
         let tls = match &server.ca_cert {
             Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),

@@ -14,6 +14,9 @@ use super::failure::Failure;
 /// Variables that hold a token of this service: a command that is run does not get them.
 pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["SUPERSERVE_TOKEN", "SUPERSERVE_API_KEY"];
 
+/// The server's variable for its first token, which a command does not get either.
+const FIRST_TOKEN_VARIABLE: &str = "SUPERSERVE_BOOTSTRAP_TOKEN";
+
 impl Environment {
     /// The time now.
     #[expect(clippy::disallowed_methods, reason = "the client's clock is read here and nowhere else")]
@@ -39,7 +42,10 @@ impl From<SettingError> for Failure {
 }
 
 fn is_token_variable(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| TOKEN_VARIABLES.contains(&name.strip_suffix("_FILE").unwrap_or(name)))
+    name.to_str().is_some_and(|name| {
+        let name = name.strip_suffix("_FILE").unwrap_or(name);
+        TOKEN_VARIABLES.contains(&name) || name == FIRST_TOKEN_VARIABLE
+    })
 }
 
 #[cfg(test)]
@@ -53,6 +59,7 @@ mod tests {
             ("SUPERSERVE_TOKEN_FILE", "t"),
             ("SUPERSERVE_API_KEY", "t"),
             ("SUPERSERVE_API_KEY_FILE", "t"),
+            ("SUPERSERVE_BOOTSTRAP_TOKEN", "t"),
             ("SUPERSERVE_API_URL", "u"),
             ("TOKEN_FILE", "f"),
         ]);

@@ -23,6 +23,8 @@ pub(crate) enum Exit {
     NotFound,
     /// Ctrl-C.
     Interrupted,
+    /// What the command of `secrets run --watch` ended with.
+    Command(u8),
 }
 
 /// Why a command failed: one sentence, a line for each fault, and what to do next.
@@ -54,7 +56,13 @@ impl Exit {
             Self::NotExecutable => 126,
             Self::NotFound => 127,
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
+    }
+
+    /// The exit of a command that this signal ended: 128 and its number, as shells say it.
+    pub(crate) fn of_signal(signal: i32) -> Self {
+        Self::Command(u8::try_from(signal).unwrap_or(u8::MAX).saturating_add(128))
     }
 }
 

@@ -23,6 +23,7 @@ mod client;
 mod completions;
 mod context;
 mod dotenv;
+mod duration;
 mod environment;
 mod failure;
 mod faults;

@@ -17,6 +17,8 @@ const DOMAIN: &str = "secrets.superserve.ai";
 
 /// Reason of a failure: the token does not allow it.
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
+/// Reason of a failure, of this side's own: the server did not answer.
+pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 /// Reason of a failure: the key is not set.
 pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 
@@ -43,7 +45,9 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
         Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
         Code::Unavailable => {
-            Failure::new(Exit::Server, format!("The service at {url} is not available.")).hint(later(&details))
+            Failure::new(Exit::Server, format!("The service at {url} is not available."))
+                .because(UNREACHABLE)
+                .hint(later(&details))
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
@@ -63,6 +67,7 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
 /// No connection.
 pub(crate) fn unreachable(url: &str, cause: &str) -> Failure {
     Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {cause}."))
+        .because(UNREACHABLE)
         .hint("Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.")
 }
 

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use tracing::Level;
 
 pub use environment::Environment;
@@ -43,7 +43,7 @@ pub struct StorageSettings {
     /// `sqlite://PATH` or `postgres://…` [default: `secrets.db` in the data directory]
     #[arg(long, env = "SUPERSERVE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
-    /// Most connections to PostgreSQL
+    /// Most connections to PostgreSQL, at least 2
     #[arg(long, env = "SUPERSERVE_DATABASE_MAX_CONNECTIONS", value_name = "N", default_value_t = 16)]
     pub database_max_connections: u32,
     /// Keyring file [default: `keyring.json` in the data directory]
@@ -78,10 +78,10 @@ pub struct ServeSettings {
     #[arg(long, env = "SUPERSERVE_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
     /// Serve plaintext on an address that is not loopback
-    #[arg(long, env = "SUPERSERVE_INSECURE")]
+    #[arg(long, env = "SUPERSERVE_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
     /// Apply missing migrations at start; without it, `serve` refuses an old schema
-    #[arg(long, env = "SUPERSERVE_AUTO_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, env = "SUPERSERVE_AUTO_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     auto_migrate: bool,
     /// Origins whose pages may call (CORS), comma-separated
     #[arg(long, env = "SUPERSERVE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
@@ -121,7 +121,7 @@ struct LimitSettings {
     #[arg(long, env = "SUPERSERVE_MAX_AGENT_BYTES", value_name = "BYTES", default_value_t = Limits::default().agent_bytes)]
     max_agent_bytes: usize,
     /// Accept names that make language runtimes load code, such as `NODE_OPTIONS`
-    #[arg(long, env = "SUPERSERVE_ALLOW_LOADER_NAMES")]
+    #[arg(long, env = "SUPERSERVE_ALLOW_LOADER_NAMES", value_parser = BoolishValueParser::new())]
     allow_loader_names: bool,
 }
 
@@ -185,7 +185,8 @@ impl StorageSettings {
         };
         let url =
             url.map_err(|error: store::Error| SettingError::new("--database-url", error.to_string()))?;
-        let max_connections = self.database_max_connections.max(1);
+        // One to hold the lock of the migrations, one to run them
+        let max_connections = self.database_max_connections.max(2);
         Ok(Storage {
             data_dir: self.data_dir.clone(),
             store: store::Config { url, max_connections, acquire_timeout: ACQUIRE_TIMEOUT },

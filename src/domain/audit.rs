@@ -72,6 +72,9 @@ pub struct AuditedSecret {
     /// Its fingerprint; empty when it was deleted.
     #[serde(default)]
     pub fingerprint: String,
+    /// It is a value before, given out beside the one that replaced it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_previous: bool,
 }
 
 impl Action {

@@ -70,6 +70,8 @@ pub enum FaultCode {
     UnknownScope,
     /// A time that is not in the future.
     NotInFuture,
+    /// A kept previous value and a key would have the same name.
+    PreviousNameTaken,
 }
 
 // === impl Fault ===
@@ -123,6 +125,7 @@ impl FaultCode {
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::UnknownScope => "unknown_scope",
             Self::NotInFuture => "not_in_future",
+            Self::PreviousNameTaken => "previous_name_taken",
         }
     }
 
@@ -154,6 +157,7 @@ impl FaultCode {
             Self::IdempotencyKeyReused => "was used for another request: choose a new one",
             Self::UnknownScope => "is not a scope",
             Self::NotInFuture => "must be in the future",
+            Self::PreviousNameTaken => "is the name of a previous value that is still given out",
         }
     }
 }

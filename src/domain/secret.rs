@@ -29,6 +29,8 @@ pub struct SecretMetadata {
     pub updated_at: Timestamp,
     /// Who set it: the id of a token.
     pub updated_by: String,
+    /// Until when the value before is given out too; `None` means it is not.
+    pub previous_until: Option<Timestamp>,
 }
 
 // === impl SecretName ===
@@ -57,6 +59,12 @@ impl SecretName {
         let fits = (first.is_ascii_alphabetic() || first == b'_')
             && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_');
         fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The name under which the value before is given out.
+    #[must_use]
+    pub fn previous(&self) -> Self {
+        Self(format!("{}_PREVIOUS", self.0))
     }
 
     /// How many bytes `name=value\0` takes for a value of `value_bytes`.

@@ -8,7 +8,15 @@ const REDACTED: &str = "[redacted]";
 
 impl fmt::Debug for SetSecretsRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { agent_id, secrets: _, expected_revision, idempotency_key, validate_only, prune } = self;
+        let Self {
+            agent_id,
+            secrets: _,
+            expected_revision,
+            idempotency_key,
+            validate_only,
+            prune,
+            previous_for,
+        } = self;
         f.debug_struct("SetSecretsRequest")
             .field("agent_id", agent_id)
             .field("secrets", &REDACTED)
@@ -16,14 +24,19 @@ impl fmt::Debug for SetSecretsRequest {
             .field("idempotency_key", idempotency_key)
             .field("validate_only", validate_only)
             .field("prune", prune)
+            .field("previous_for", previous_for)
             .finish()
     }
 }
 
 impl fmt::Debug for ResolveSecretsResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { env: _, revision } = self;
-        f.debug_struct("ResolveSecretsResponse").field("env", &REDACTED).field("revision", revision).finish()
+        let Self { env: _, revision, not_modified } = self;
+        f.debug_struct("ResolveSecretsResponse")
+            .field("env", &REDACTED)
+            .field("revision", revision)
+            .field("not_modified", not_modified)
+            .finish()
     }
 }
 
@@ -42,7 +55,7 @@ mod tests {
     fn values_do_not_print() {
         let env = [("A".to_owned(), "sentinel".to_owned())];
         let set = SetSecretsRequest { secrets: env.clone().into(), ..Default::default() };
-        let resolved = ResolveSecretsResponse { env: env.into(), revision: 1 };
+        let resolved = ResolveSecretsResponse { env: env.into(), revision: 1, not_modified: false };
         let token = CreateTokenResponse { token: None, text: "sentinel".to_owned() };
         let printed = format!("{set:?}{resolved:?}{token:?}");
         assert!(!printed.contains("sentinel"), "{printed}");

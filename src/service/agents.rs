@@ -123,12 +123,14 @@ impl Service {
     /// [`Error::PermissionDenied`] without `agents:write`; [`Error::AgentNotFound`]; [`Error::Store`].
     pub async fn delete_agent(&self, call: &Call, agent: &str) -> Result<(), Error> {
         let id = call.needs_on(Scope::AgentsWrite, agent)?;
-        let (service, call) = (self.clone(), call.clone());
-        self.write(move |tx| {
-            let (service, call, id) = (service.clone(), call.clone(), id.clone());
+        let (service, call, deleted) = (self.clone(), call.clone(), id.clone());
+        let written = self.write(move |tx| {
+            let (service, call, id) = (service.clone(), call.clone(), deleted.clone());
             async move { service.apply_delete_agent(tx, &call, &id).await }.boxed()
-        })
-        .await
+        });
+        written.await?;
+        self.tell_watchers(&id, None);
+        Ok(())
     }
 
     async fn apply_delete_agent(&self, tx: &Tx, call: &Call, id: &AgentId) -> Result<(), Error> {

@@ -53,12 +53,14 @@ impl Service {
         let key = SecretName::parse(&key).unwrap_or_else(|| SecretName::from_stored(String::new()));
         let call = call.clone();
         let prepared = Arc::new(PreparedDelete { call, agent, key, expected_revision, idempotency_key });
-        let service = self.clone();
-        self.write(move |tx| {
+        let (service, id) = (self.clone(), prepared.agent.clone());
+        let written = self.write(move |tx| {
             let (service, prepared) = (service.clone(), Arc::clone(&prepared));
             async move { service.apply_delete(tx, &prepared).await }.boxed()
-        })
-        .await
+        });
+        let written = written.await?;
+        self.tell_watchers(&id, Some(Revision(written.revision)));
+        Ok(written)
     }
 
     async fn apply_delete(&self, tx: &Tx, delete: &PreparedDelete) -> Result<Written, Error> {

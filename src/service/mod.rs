@@ -9,17 +9,20 @@
 
 mod agents;
 mod audit;
+mod channels;
 mod clock;
 mod delete_secret;
 mod error;
 mod idempotency;
 mod keys;
+mod overlap;
 mod page_token;
 mod plan;
 mod runtime;
 mod secrets;
 mod set_secrets;
 mod tokens;
+mod watch;
 
 use std::sync::Arc;
 
@@ -27,14 +30,14 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 pub use agents::{Deployed, NewAgent};
-pub use audit::Run;
+pub use audit::{ListRuns, Run};
 pub use clock::Clock;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
 pub use keys::{KeyProblem, KeyUse, compare as compare_keys};
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
-pub use runtime::Environment;
+pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
 pub use tokens::NewToken;
@@ -48,7 +51,19 @@ use crate::{
 /// The operations. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Service {
-    parts: Arc<Parts>,
+    parts: Arc<Inner>,
+}
+
+/// The parts, and what the service keeps beside them.
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    keyring: Keyring,
+    random: Random,
+    clock: Clock,
+    limits: Limits,
+    closing: CancellationToken,
+    watched: watch::Watched,
 }
 
 /// What the operations work with.
@@ -83,7 +98,9 @@ impl Service {
     /// Puts the operations together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts) }
+        let Parts { store, keyring, random, clock, limits, closing } = parts;
+        let watched = watch::Watched::default();
+        Self { parts: Arc::new(Inner { store, keyring, random, clock, limits, closing, watched }) }
     }
 
     /// Whether the database answers.

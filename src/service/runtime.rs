@@ -1,29 +1,46 @@
 //! Run time: what is missing, and the only way by which a value leaves.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::collections::BTreeMap;
 
-use futures_util::{FutureExt as _, Stream, stream};
-
-use super::{Call, Error, Service};
+use super::{Call, Error, Service, secrets::open};
 use crate::{
-    crypto::Fingerprint,
+    crypto::{DataKey, Fingerprint},
     domain::{
-        Action, AgentId, AuditedSecret, Fault, FaultCode, RequiredSecret, Revision, RunId, Scope, SecretName,
-        SecretValue,
+        Action, AuditedSecret, Fault, FaultCode, RequiredSecret, Revision, RunId, Scope, SecretName,
+        SecretValue, Timestamp,
     },
     store::{AgentRow, SealedSecret},
 };
 
-/// How often a watcher looks.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Whose values to hand out.
+#[derive(Debug, Default)]
+pub struct Resolve {
+    /// The agent's id as the caller wrote it.
+    pub agent: String,
+    /// The caller's name for the run; empty for none.
+    pub run_id: String,
+    /// Only these keys; empty for all.
+    pub only: Vec<String>,
+    /// Nothing is handed out if the agent is at this revision.
+    pub if_revision_not: Option<Revision>,
+}
 
 /// An agent's values at one revision.
 #[derive(Debug)]
 pub struct Environment {
-    /// Name to value.
+    /// Name to value; empty if the caller has them already.
     pub values: BTreeMap<SecretName, SecretValue>,
     /// The revision at which they were read.
     pub revision: Revision,
+    /// The agent is at the revision that the caller has.
+    pub not_modified: bool,
+}
+
+/// Opened values and what is recorded of them.
+#[derive(Default)]
+struct Opened {
+    values: BTreeMap<SecretName, SecretValue>,
+    audited: Vec<AuditedSecret>,
 }
 
 impl Service {
@@ -41,104 +58,97 @@ impl Service {
         Ok((agent.missing_secrets(), agent.revision))
     }
 
-    /// Hands out all values of an agent, or none. Its audit record is durable before it returns.
+    /// Hands out the values of an agent, or none. Its audit record is durable before it returns.
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `secrets:resolve`; [`Error::AgentNotFound`];
-    /// [`Error::RequiredSecretsMissing`]; [`Error::Invalid`] for a bad run id; [`Error::DataLoss`] when a
-    /// value does not open; [`Error::Store`].
-    pub async fn resolve(&self, call: &Call, agent: &str, run_id: &str) -> Result<Environment, Error> {
-        let id = call.needs_on(Scope::SecretsResolve, agent)?;
-        if !run_id.is_empty() && RunId::parse(run_id).is_none() {
-            return Err(Error::invalid(Fault::new("run_id", FaultCode::InvalidHeader)));
-        }
+    /// [`Error::RequiredSecretsMissing`]; [`Error::Invalid`] for a bad run id or key; [`Error::DataLoss`]
+    /// when a value does not open; [`Error::Store`].
+    pub async fn resolve(&self, call: &Call, request: Resolve) -> Result<Environment, Error> {
+        let Resolve { agent, run_id, only, if_revision_not } = request;
+        let id = call.needs_on(Scope::SecretsResolve, &agent)?;
+        check(&run_id, &only)?;
         let found = self.parts.store.sealed_secrets(call.tenant(), &id).await?;
-        let (agent, secrets) = found.ok_or(Error::AgentNotFound)?;
-        let missing = missing(&agent.required_secrets, &secrets);
+        let (agent, mut secrets) = found.ok_or(Error::AgentNotFound)?;
+        if if_revision_not == Some(agent.revision) {
+            let values = BTreeMap::new();
+            return Ok(Environment { values, revision: agent.revision, not_modified: true });
+        }
+        let missing = missing(&agent.required_secrets, &secrets, &only);
         if !missing.is_empty() {
             return Err(Error::RequiredSecretsMissing(missing));
         }
-        let environment = self.open_all(&agent, &secrets)?;
-        self.record_resolve(call, &id, run_id, &agent, &secrets).await?;
-        Ok(environment)
-    }
-
-    fn open_all(&self, agent: &AgentRow, secrets: &[SealedSecret]) -> Result<Environment, Error> {
-        let key = self.data_key(agent)?;
-        let mut values = BTreeMap::new();
-        for secret in secrets {
-            values.insert(secret.name.clone(), Self::open(agent, &key, secret)?);
+        if !only.is_empty() {
+            secrets.retain(|secret| only.iter().any(|name| name == secret.name.as_str()));
         }
-        Ok(Environment { values, revision: agent.revision })
-    }
-
-    async fn record_resolve(
-        &self,
-        call: &Call,
-        id: &AgentId,
-        run_id: &str,
-        agent: &AgentRow,
-        secrets: &[SealedSecret],
-    ) -> Result<(), Error> {
-        let mut event = self.event(call, Action::SecretsResolve, Some(id))?;
-        run_id.clone_into(&mut event.run_id);
+        let key = self.data_key(&agent)?;
+        let Opened { values, audited } = Opened::new(&agent, &key, &secrets, self.parts.clock.now())?;
+        let mut event = self.event(call, Action::SecretsResolve, Some(&id))?;
+        event.run_id = run_id;
         event.revision = agent.revision;
-        event.secrets = secrets.iter().map(audited).collect();
-        let event = Arc::new(event);
-        self.write(move |tx| {
-            let event = Arc::clone(&event);
-            async move { Ok(tx.record(&event).await?) }.boxed()
-        })
-        .await
+        event.secrets = audited;
+        self.parts.store.record_in_batch(event).await?;
+        Ok(Environment { values, revision: agent.revision, not_modified: false })
     }
+}
 
-    /// The agent's revision at once and at each change, until the agent is gone or the server stops.
-    ///
-    /// # Errors
-    /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::AgentNotFound`], also later in the
-    /// stream; [`Error::Store`].
-    pub async fn watch(
-        &self,
-        call: &Call,
-        agent: &str,
-    ) -> Result<impl Stream<Item = Result<Revision, Error>> + Send + use<>, Error> {
-        let id = call.needs_on(Scope::SecretsList, agent)?;
-        let first = self.revision_of(call, &id).await?;
-        let (service, call) = (self.clone(), call.clone());
-        let changes = stream::try_unfold((None, first), move |(told, current)| {
-            let (service, call, id) = (service.clone(), call.clone(), id.clone());
-            async move {
-                let mut current = current;
-                while told == Some(current) {
-                    let closing = &service.parts.closing;
-                    closing
-                        .run_until_cancelled(tokio::time::sleep(WATCH_EVERY))
-                        .await
-                        .ok_or(Error::Closing)?;
-                    current = service.revision_of(&call, &id).await?;
-                }
-                Ok(Some((current, (Some(current), current))))
+// === impl Opened ===
+
+impl Opened {
+    /// Opens values, with those before them that are still given out.
+    fn new(agent: &AgentRow, key: &DataKey, secrets: &[SealedSecret], now: Timestamp) -> Result<Self, Error> {
+        let mut opened = Self::default();
+        for SealedSecret { name, version, fingerprint, sealed, previous } in secrets {
+            let value = open(agent, key, name, *version, sealed)?;
+            opened.add(name.clone(), value, *version, fingerprint, false);
+            if let Some(previous) = previous.as_ref().filter(|previous| now < previous.until) {
+                let value = open(agent, key, name, previous.version, &previous.sealed)?;
+                opened.add(name.previous(), value, previous.version, &previous.fingerprint, true);
             }
-        });
-        Ok(changes)
+        }
+        Ok(opened)
     }
 
-    async fn revision_of(&self, call: &Call, id: &AgentId) -> Result<Revision, Error> {
-        let revision = self.parts.store.revision(call.tenant(), id).await?;
-        revision.ok_or(Error::AgentNotFound)
+    fn add(
+        &mut self,
+        name: SecretName,
+        value: SecretValue,
+        version: Revision,
+        fingerprint: &[u8],
+        is_previous: bool,
+    ) {
+        let fingerprint = Fingerprint::from_stored(fingerprint).map(|it| it.short()).unwrap_or_default();
+        let key = name.to_string();
+        self.audited.push(AuditedSecret { key, version: version.0, fingerprint, is_previous });
+        self.values.insert(name, value);
     }
 }
 
-fn missing(required: &[RequiredSecret], secrets: &[SealedSecret]) -> Vec<SecretName> {
-    let is_set = |name: &str| secrets.iter().any(|secret| secret.name.as_str() == name);
-    required
+fn check(run_id: &str, only: &[String]) -> Result<(), Error> {
+    let mut faults: Vec<_> = only
         .iter()
-        .filter(|required| !required.optional && !is_set(&required.name))
-        .map(|required| SecretName::from_stored(required.name.clone()))
-        .collect()
+        .filter(|name| SecretName::parse(name).is_none())
+        .map(|name| Fault::new(name, FaultCode::InvalidKey))
+        .collect();
+    if !run_id.is_empty() && RunId::parse(run_id).is_none() {
+        faults.push(Fault::new("run_id", FaultCode::InvalidHeader));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Error::Invalid(faults)) }
 }
 
-fn audited(secret: &SealedSecret) -> AuditedSecret {
-    let fingerprint = Fingerprint::from_stored(&secret.fingerprint).map(|it| it.short()).unwrap_or_default();
-    AuditedSecret { key: secret.name.to_string(), version: secret.version.0, fingerprint }
+/// What keeps a run from starting: what the agent requires, or of `only`, if it is given, what is neither
+/// set nor declared optional.
+fn missing(required: &[RequiredSecret], secrets: &[SealedSecret], only: &[String]) -> Vec<SecretName> {
+    let is_set = |name: &str| secrets.iter().any(|secret| secret.name.as_str() == name);
+    let is_optional = |name: &str| required.iter().any(|it| it.name == name && it.optional);
+    let needed: Vec<&str> = if only.is_empty() {
+        required.iter().map(|required| required.name.as_str()).collect()
+    } else {
+        only.iter().map(String::as_str).collect()
+    };
+    needed
+        .into_iter()
+        .filter(|name| !is_optional(name) && !is_set(name))
+        .map(|name| SecretName::from_stored(name.to_owned()))
+        .collect()
 }

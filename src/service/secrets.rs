@@ -6,7 +6,7 @@ use super::{Call, Error, Service};
 use crate::{
     crypto::{DataKey, Fingerprint, Place},
     domain::{AuditedSecret, Revision, Scope, SecretMetadata, SecretName, SecretValue},
-    store::{AgentRow, SealedSecret, StoredSecret},
+    store::{AgentRow, StoredSecret},
 };
 
 /// What is set after a write.
@@ -30,16 +30,6 @@ pub struct Listing {
 // === impl Service ===
 
 impl Service {
-    /// Opens a sealed value.
-    pub(super) fn open(agent: &AgentRow, key: &DataKey, secret: &SealedSecret) -> Result<SecretValue, Error> {
-        let SealedSecret { name, version, fingerprint: _, sealed } = secret;
-        let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: *version };
-        key.open(&place, sealed).map_err(|error| {
-            tracing::error!(agent = %agent.id, key = %name, %error, "a stored secret does not open");
-            Error::DataLoss { agent: agent.id.clone(), key: name.to_string() }
-        })
-    }
-
     /// Lists the secrets of an agent, without their values.
     ///
     /// # Errors
@@ -53,6 +43,21 @@ impl Service {
     }
 }
 
+/// Opens a sealed value.
+pub(super) fn open(
+    agent: &AgentRow,
+    key: &DataKey,
+    name: &SecretName,
+    version: Revision,
+    sealed: &[u8],
+) -> Result<SecretValue, Error> {
+    let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version };
+    key.open(&place, sealed).map_err(|error| {
+        tracing::error!(agent = %agent.id, key = %name, %error, "a stored secret does not open");
+        Error::DataLoss { agent: agent.id.clone(), key: name.to_string() }
+    })
+}
+
 /// Goes on if the agent is at the revision that the caller expects, if it expects one.
 pub(super) fn expect_revision(expected: Option<Revision>, current: Revision) -> Result<(), Error> {
     match expected {
@@ -63,7 +68,7 @@ pub(super) fn expect_revision(expected: Option<Revision>, current: Revision) -> 
 
 /// How a deleted secret is audited.
 pub(super) fn deleted(name: &SecretName) -> AuditedSecret {
-    AuditedSecret { key: name.to_string(), version: 0, fingerprint: String::new() }
+    AuditedSecret { key: name.to_string(), version: 0, fingerprint: String::new(), is_previous: false }
 }
 
 /// What is set after a write.
@@ -72,8 +77,17 @@ pub(super) fn written(keys: &[SecretName], revision: Revision) -> Written {
 }
 
 fn metadata(secret: StoredSecret) -> SecretMetadata {
-    let StoredSecret { name, version, fingerprint, sealed_bytes: _, created_at, updated_at, updated_by } =
-        secret;
+    let StoredSecret {
+        name,
+        version,
+        fingerprint,
+        sealed_bytes: _,
+        created_at,
+        updated_at,
+        updated_by,
+        previous,
+    } = secret;
     let fingerprint = Fingerprint::from_stored(&fingerprint).map(|it| it.short()).unwrap_or_default();
-    SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by }
+    let previous_until = previous.map(|(_, until)| until);
+    SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by, previous_until }
 }

@@ -8,17 +8,21 @@ use serde::{Deserialize, Serialize};
 use super::{
     Call, ChangeKind, Error, RawEntry, Service,
     idempotency::{self, Attempt, revision_bytes},
+    overlap::Overlap,
     plan::{Checked, Plan},
-    secrets::{Written, deleted, expect_revision, written},
+    secrets::{Written, deleted, expect_revision, open, written},
 };
 use crate::{
     crypto::{DataKey, Place},
     domain::{
-        Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Revision, Scope,
-        SecretName, SecretValue,
+        Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Limits, Revision, Scope,
+        SecretName, Timestamp,
     },
-    store::{AgentRow, SealedSecret, SealedWrite, StoredSecret, Tx},
+    store::{AgentRow, PreviousSecret, SealedSecret, SealedWrite, StoredSecret, Tx},
 };
+
+/// The longest time for which a previous value is given out: 30 days.
+const MAX_PREVIOUS_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// What to set.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub struct SetSecrets {
     pub validate_only: bool,
     /// Delete every other key.
     pub prune: bool,
+    /// For so many seconds, give out the value that each replaced key had before too.
+    pub previous_for: Option<i64>,
 }
 
 /// What a set did.
@@ -59,6 +65,18 @@ struct PreparedSet {
     idempotency_key: Option<IdempotencyKey>,
     validate_only: bool,
     prune: bool,
+    previous_for: Option<i64>,
+}
+
+/// A set under way: the agent is locked, and what it has is read.
+struct Change<'c> {
+    tx: &'c Tx,
+    set: &'c PreparedSet,
+    agent: AgentRow,
+    key: DataKey,
+    plan: Plan,
+    overlap: Overlap,
+    at: Timestamp,
 }
 
 // === impl Service ===
@@ -71,14 +89,26 @@ impl Service {
     /// [`Error::PermissionDenied`] without `secrets:write`; [`Error::AgentNotFound`]; [`Error::Invalid`]
     /// with all faults; [`Error::RevisionMismatch`]; [`Error::Store`].
     pub async fn set_secrets(&self, call: &Call, request: SetSecrets) -> Result<SetSecretsAnswer, Error> {
-        let SetSecrets { agent, entries, faults, expected_revision, idempotency_key, validate_only, prune } =
-            request;
+        let SetSecrets {
+            agent,
+            entries,
+            faults,
+            expected_revision,
+            idempotency_key,
+            validate_only,
+            prune,
+            previous_for,
+        } = request;
         let agent = call.needs_on(Scope::SecretsWrite, &agent)?;
         let mut checked = Checked::new(entries, faults, &self.parts.limits);
         let idempotency_key = idempotency::parse(&idempotency_key).unwrap_or_else(|fault| {
             checked.faults.push(fault);
             None
         });
+        if previous_for.is_some_and(|seconds| !(1..=MAX_PREVIOUS_SECONDS).contains(&seconds)) {
+            let limit = usize::try_from(MAX_PREVIOUS_SECONDS).unwrap_or(usize::MAX);
+            checked.faults.push(Fault::over("previous_for", FaultCode::OutOfRange, limit));
+        }
         let call = call.clone();
         let prepared = Arc::new(PreparedSet {
             call,
@@ -88,13 +118,16 @@ impl Service {
             idempotency_key,
             validate_only,
             prune,
+            previous_for,
         });
-        let service = self.clone();
-        self.write(move |tx| {
+        let (service, id) = (self.clone(), prepared.agent.clone());
+        let written = self.write(move |tx| {
             let (service, prepared) = (service.clone(), Arc::clone(&prepared));
             async move { service.apply_set(tx, &prepared).await }.boxed()
-        })
-        .await
+        });
+        let answer = written.await?;
+        self.tell_watchers(&id, Some(Revision(answer.written.revision)));
+        Ok(answer)
     }
 
     async fn apply_set(&self, tx: &Tx, set: &PreparedSet) -> Result<SetSecretsAnswer, Error> {
@@ -109,48 +142,51 @@ impl Service {
             expect_revision(set.expected_revision, agent.revision)?;
         }
         let stored = tx.stored_secrets(&agent.id).await?;
+        let at = self.parts.clock.now();
         let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
-        let of_size = self.faults_of_size(tx, &agent, &set.checked.entries, &stored, &plan, &key).await?;
+        let overlap = Overlap::new(&plan, &stored, set.previous_for.is_some(), at);
+        let change = Change { tx, set, agent, key, plan, overlap, at };
+        faults.extend(change.overlap.faults(&change.plan, &self.parts.limits));
+        let of_size = change.faults_of_size(&stored, &self.parts.limits).await?;
         faults.extend(of_size.into_iter().filter(|fault| !set.checked.faults.contains(fault)));
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }
-        let revision = if plan.changes_anything() { agent.revision.next() } else { agent.revision };
-        let answer = set.answer(&plan, if set.validate_only { agent.revision } else { revision });
+        let answer = set.answer(&change.plan, change.revision_after());
         if !set.validate_only {
-            self.carry_out(tx, set, &agent, &key, &plan, revision).await?;
+            self.carry_out(&change).await?;
+            let attempt = set.attempt(&change.key);
             attempt.remember(self, tx, &answer).await?;
         }
         Ok(answer)
     }
 
     /// Writes what was planned, and its audit record.
-    async fn carry_out(
-        &self,
-        tx: &Tx,
-        set: &PreparedSet,
-        agent: &AgentRow,
-        key: &DataKey,
-        plan: &Plan,
-        revision: Revision,
-    ) -> Result<(), Error> {
+    async fn carry_out(&self, change: &Change<'_>) -> Result<(), Error> {
+        let Change { tx, set, agent, key, plan, overlap, at } = change;
+        let revision = change.revision_after();
         let mut event = self.event(&set.call, Action::SecretsSet, Some(&agent.id))?;
+        let mut before = change.values_before().await?;
         let mut writes = Vec::with_capacity(plan.fingerprints.len());
         for (name, fingerprint) in &plan.fingerprints {
             let Some(value) = set.checked.entries.get(name) else { continue };
             let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: revision };
+            let until = at.plus_seconds(set.previous_for.unwrap_or_default());
+            let previous = before.remove(name).filter(|_| overlap.keeps_replaced(name));
             let secret = SealedSecret {
                 name: name.clone(),
                 version: revision,
                 fingerprint: fingerprint.as_bytes().to_vec(),
                 sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
+                previous: previous.map(|secret| kept(secret, until)),
             };
             event.secrets.push(AuditedSecret {
                 key: name.to_string(),
                 version: revision.0,
                 fingerprint: fingerprint.short(),
+                is_previous: false,
             });
-            writes.push(SealedWrite { secret, at: event.at, by: event.actor.clone() });
+            writes.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
         }
         let pruned = plan.keys_with(ChangeKind::Pruned);
         event.secrets.extend(pruned.iter().map(deleted));
@@ -162,50 +198,70 @@ impl Service {
         }
         Ok(tx.record(&event).await?)
     }
+}
 
-    /// What the agent's limits say of its environment after a set. The lengths of values are not kept in
+// === impl Change ===
+
+impl Change<'_> {
+    /// The revision once it is carried out; where it is not to be, or changes nothing, that of now.
+    fn revision_after(&self) -> Revision {
+        let moves = self.plan.changes_anything() && !self.set.validate_only;
+        if moves { self.agent.revision.next() } else { self.agent.revision }
+    }
+
+    /// The sealed values that are to be kept when they are replaced.
+    async fn values_before(&self) -> Result<BTreeMap<SecretName, SealedSecret>, Error> {
+        if !self.overlap.keeps_any_replaced() {
+            return Ok(BTreeMap::new());
+        }
+        let secrets = self.tx.sealed_of(&self.agent.id).await?;
+        Ok(secrets.into_iter().map(|secret| (secret.name.clone(), secret)).collect())
+    }
+
+    /// What the agent's limits say of its environment after the set. The lengths of values are not kept in
     /// the clear; their size classes are enough to accept most sets, and where they are not, the values
     /// that stay are opened and measured.
-    async fn faults_of_size(
-        &self,
-        tx: &Tx,
-        agent: &AgentRow,
-        entries: &BTreeMap<SecretName, SecretValue>,
-        stored: &[StoredSecret],
-        plan: &Plan,
-        key: &DataKey,
-    ) -> Result<Faults, Error> {
-        let limits = &self.parts.limits;
+    async fn faults_of_size(&self, stored: &[StoredSecret], limits: &Limits) -> Result<Faults, Error> {
         let mut faults = Faults::new();
-        if plan.keys.len() > limits.keys_per_agent {
+        if self.plan.keys.len() + self.overlap.count() > limits.keys_per_agent {
             faults.push(Fault::over("", FaultCode::TooManyKeys, limits.keys_per_agent));
         }
-        let new: usize =
-            entries.iter().map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
-        let staying =
-            stored.iter().filter(|secret| !entries.contains_key(&secret.name) && !pruned(plan, &secret.name));
+        let entries = self.set.checked.entries.iter();
+        let new: usize = entries.map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
+        let staying = stored.iter().filter(|secret| self.plan.leaves(&secret.name));
         let at_most: usize = staying
             .map(|secret| secret.name.environment_bytes(DataKey::value_bytes_at_most(secret.sealed_bytes)))
             .sum();
-        if new + at_most > limits.agent_bytes {
-            let exact = self.measure(tx, agent, plan, key).await?;
-            if new + exact > limits.agent_bytes {
-                faults.push(Fault::over("", FaultCode::AgentTooLarge, limits.agent_bytes));
-            }
+        if new + at_most + self.overlap.bytes_at_most() > limits.agent_bytes
+            && new + self.measure().await? > limits.agent_bytes
+        {
+            faults.push(Fault::over("", FaultCode::AgentTooLarge, limits.agent_bytes));
         }
         Ok(faults)
     }
 
-    /// The bytes of the values that a plan leaves as they are.
-    async fn measure(&self, tx: &Tx, agent: &AgentRow, plan: &Plan, key: &DataKey) -> Result<usize, Error> {
+    /// The bytes of the values that stay, and of those that are given out as previous ones.
+    async fn measure(&self) -> Result<usize, Error> {
         let mut bytes = 0;
-        for secret in tx.sealed_of(&agent.id).await? {
-            if plan.leaves(&secret.name) {
-                let value = Self::open(agent, key, &secret)?;
-                bytes += secret.name.environment_bytes(value.expose().len());
+        for secret in self.tx.sealed_of(&self.agent.id).await? {
+            let name = &secret.name;
+            if self.plan.leaves(name) {
+                bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
+            }
+            let previous = match &secret.previous {
+                _ if self.overlap.keeps_replaced(name) => Some((secret.version, &secret.sealed)),
+                Some(previous) if self.overlap.keeps(name) => Some((previous.version, &previous.sealed)),
+                _ => None,
+            };
+            if let Some((version, sealed)) = previous {
+                bytes += name.previous().environment_bytes(self.length_of(name, version, sealed)?);
             }
         }
         Ok(bytes)
+    }
+
+    fn length_of(&self, name: &SecretName, version: Revision, sealed: &[u8]) -> Result<usize, Error> {
+        Ok(open(&self.agent, &self.key, name, version, sealed)?.expose().len())
     }
 }
 
@@ -216,7 +272,8 @@ impl PreparedSet {
     fn attempt(&self, key: &DataKey) -> Attempt<'_> {
         let revision = revision_bytes(self.expected_revision);
         let flags = [u8::from(self.validate_only), u8::from(self.prune)];
-        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags];
+        let previous_for = self.previous_for.unwrap_or_default().to_be_bytes();
+        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags, &previous_for];
         for (name, value) in &self.checked.entries {
             request.extend([name.as_str().as_bytes(), value.expose().as_bytes()]);
         }
@@ -235,6 +292,7 @@ impl PreparedSet {
     }
 }
 
-fn pruned(plan: &Plan, name: &SecretName) -> bool {
-    plan.changes.get(name) == Some(&ChangeKind::Pruned)
+fn kept(secret: SealedSecret, until: Timestamp) -> PreviousSecret {
+    let SealedSecret { name: _, version, fingerprint, sealed, previous: _ } = secret;
+    PreviousSecret { version, fingerprint, sealed, until }
 }

@@ -113,7 +113,8 @@ impl Service {
         let mut event = self.event(call, Action::TokenRevoke, None)?;
         event.subject = id.to_string();
         let revocation = Arc::new((id, event));
-        self.write(move |tx| {
+        let revoked = Arc::clone(&revocation);
+        let written = self.write(move |tx| {
             let revocation = Arc::clone(&revocation);
             async move {
                 let (id, event) = &*revocation;
@@ -125,8 +126,10 @@ impl Service {
                 Ok(record)
             }
             .boxed()
-        })
-        .await
+        });
+        let record = written.await?;
+        self.parts.watched.end(&revoked.0);
+        Ok(record)
     }
 
     /// Whether there is any token at all.

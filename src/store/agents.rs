@@ -92,6 +92,23 @@ impl Store {
         Ok(revision.map(Revision))
     }
 
+    /// Reads the revisions of agents of any tenant, for those who watch them already; one that is gone is
+    /// not among them.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn revisions(&self, ids: &[AgentId]) -> Result<HashMap<AgentId, Revision>, Error> {
+        let rows: Vec<(String, i64)> = agent::Entity::find()
+            .select_only()
+            .columns([agent::Column::Id, agent::Column::Revision])
+            .filter(agent::Column::Id.is_in(ids.iter().map(AgentId::as_str)))
+            .into_tuple()
+            .all(&self.reader)
+            .await?;
+        let rows = rows.into_iter().map(|(id, revision)| (AgentId::from_stored(id), Revision(revision)));
+        Ok(rows.collect())
+    }
+
     /// Reads a page of a tenant's agents by name: only the agent of exactly this `name`, if it is given,
     /// and only those that `scope` allows.
     ///

@@ -14,7 +14,7 @@ use sqlx::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, writer::Writer};
+use super::{Error, Store, audit_queue::AuditQueue, changes::Announcer, writer::Writer};
 
 /// Another process (a backup, a shell) may hold SQLite's lock this long.
 const SQLITE_BUSY: Duration = Duration::from_secs(10);
@@ -98,7 +98,7 @@ impl Store {
     pub async fn open(config: &Config, tasks: &TaskTracker) -> Result<Self, Error> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => open_sqlite(path, config, tasks).await,
-            DatabaseUrl::Postgres(options) => open_postgres(options, config).await,
+            DatabaseUrl::Postgres(options) => open_postgres(options, config, tasks).await,
         }
     }
 }
@@ -137,10 +137,16 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .map_err(cannot)?;
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
     let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
-    Ok(Store { reader, writer: Writer::queue(writer, tasks) })
+    let writer = Writer::queue(writer, tasks);
+    let audit = AuditQueue::new(writer.clone(), tasks);
+    Ok(Store { reader, writer, audit, announcer: Announcer::Nobody })
 }
 
-async fn open_postgres(options: &PgConnectOptions, config: &Config) -> Result<Store, Error> {
+async fn open_postgres(
+    options: &PgConnectOptions,
+    config: &Config,
+    tasks: &TaskTracker,
+) -> Result<Store, Error> {
     let options = options.clone().application_name("superserve").disable_statement_logging();
     let pool = PoolOptions::new()
         .max_connections(config.max_connections)
@@ -154,14 +160,17 @@ async fn open_postgres(options: &PgConnectOptions, config: &Config) -> Result<St
                 Ok(true)
             })
         })
-        .connect_with(options)
+        .connect_with(options.clone())
         .await
         .map_err(|error| {
             let url = &config.url;
             Error::Setup(format!("cannot reach the database {url:?}: {error}"))
         })?;
     let connection: DatabaseConnection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-    Ok(Store { reader: connection.clone(), writer: Writer::Pool(connection) })
+    let writer = Writer::Pool(connection.clone());
+    let audit = AuditQueue::new(writer.clone(), tasks);
+    let announcer = Announcer::postgres(connection.clone(), options, tasks);
+    Ok(Store { reader: connection, writer, audit, announcer })
 }
 
 #[cfg(test)]

@@ -25,6 +25,13 @@ pub enum Error {
     Setup(String),
 }
 
+impl Error {
+    /// The task that was to do it has ended: the server is stopping.
+    pub(super) fn stopped() -> Self {
+        Self::Unavailable(Arc::new(DbErr::Custom("the store has stopped".to_owned())))
+    }
+}
+
 /// Errors after which a transaction may be run again from its beginning.
 pub trait Transient {
     /// Whether the transaction that failed with this may be run again.

@@ -29,6 +29,8 @@ pub struct StoredSecret {
     pub updated_at: Timestamp,
     /// The id of the token that set it.
     pub updated_by: String,
+    /// The value before, if it is kept: how long it is sealed, and until when.
+    pub previous: Option<(usize, Timestamp)>,
 }
 
 #[derive(FromQueryResult)]
@@ -40,6 +42,8 @@ struct MetadataRow {
     created_at: i64,
     updated_at: i64,
     updated_by: String,
+    previous_bytes: Option<i64>,
+    previous_until: Option<i64>,
 }
 
 /// An agent beside one of its secrets; the secret's columns are NULL when it has none.
@@ -54,6 +58,8 @@ struct JoinedRow {
     secret_created_at: Option<i64>,
     secret_updated_at: Option<i64>,
     secret_updated_by: Option<String>,
+    secret_previous_bytes: Option<i64>,
+    secret_previous_until: Option<i64>,
 }
 
 // === impl Store ===
@@ -88,7 +94,9 @@ impl Store {
             .column_as(secret::Column::CreatedAt, "secret_created_at")
             .column_as(secret::Column::UpdatedAt, "secret_updated_at")
             .column_as(secret::Column::UpdatedBy, "secret_updated_by")
-            .expr_as(sealed_bytes(), "secret_sealed_bytes")
+            .column_as(secret::Column::PreviousUntil, "secret_previous_until")
+            .expr_as(length_of(secret::Column::Sealed), "secret_sealed_bytes")
+            .expr_as(length_of(secret::Column::PreviousSealed), "secret_previous_bytes")
             .order_by_asc(secret::Column::Name)
             .into_model::<JoinedRow>()
             .all(&self.reader)
@@ -120,8 +128,10 @@ impl Tx {
                 secret::Column::CreatedAt,
                 secret::Column::UpdatedAt,
                 secret::Column::UpdatedBy,
+                secret::Column::PreviousUntil,
             ])
-            .expr_as(sealed_bytes(), "sealed_bytes")
+            .expr_as(length_of(secret::Column::Sealed), "sealed_bytes")
+            .expr_as(length_of(secret::Column::PreviousSealed), "previous_bytes")
             .filter(secret::Column::AgentId.eq(id.as_str()))
             .order_by_asc(secret::Column::Name)
             .into_model::<MetadataRow>()
@@ -135,16 +145,29 @@ impl Tx {
 
 impl From<MetadataRow> for StoredSecret {
     fn from(row: MetadataRow) -> Self {
-        let MetadataRow { name, version, fingerprint, sealed_bytes, created_at, updated_at, updated_by } =
-            row;
+        let MetadataRow {
+            name,
+            version,
+            fingerprint,
+            sealed_bytes,
+            created_at,
+            updated_at,
+            updated_by,
+            previous_bytes,
+            previous_until,
+        } = row;
+        let bytes = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
         Self {
             name: SecretName::from_stored(name),
             version: Revision(version),
             fingerprint,
-            sealed_bytes: usize::try_from(sealed_bytes).unwrap_or(usize::MAX),
+            sealed_bytes: bytes(sealed_bytes),
             created_at: Timestamp(created_at),
             updated_at: Timestamp(updated_at),
             updated_by,
+            previous: previous_bytes
+                .zip(previous_until)
+                .map(|(length, until)| (bytes(length), Timestamp(until))),
         }
     }
 }
@@ -161,13 +184,15 @@ impl JoinedRow {
             created_at: self.secret_created_at?,
             updated_at: self.secret_updated_at?,
             updated_by: self.secret_updated_by.clone()?,
+            previous_bytes: self.secret_previous_bytes,
+            previous_until: self.secret_previous_until,
         };
         Some(StoredSecret::from(row))
     }
 }
 
 /// The length of a sealed value, so that it need not be read to be known.
-fn sealed_bytes() -> SimpleExpr {
-    let length = Func::cust("LENGTH").arg(Expr::col((secret::Entity, secret::Column::Sealed)));
+fn length_of(column: secret::Column) -> SimpleExpr {
+    let length = Func::cust("LENGTH").arg(Expr::col((secret::Entity, column)));
     Func::cast_as(length, "BIGINT").into()
 }

@@ -9,6 +9,8 @@
 
 mod agents;
 mod audit;
+mod audit_queue;
+mod changes;
 mod connect;
 mod entity;
 mod error;
@@ -24,12 +26,13 @@ mod writer;
 use sea_orm::DatabaseConnection;
 
 pub use agents::{AgentRow, Deployment, WrappedKeyRow};
+pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
 pub use idempotency::Remembered;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
-pub use secrets::{SealedSecret, SealedWrite};
+pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use writer::Tx;
 
 /// The database, of either kind. Cheap to clone.
@@ -37,6 +40,8 @@ pub use writer::Tx;
 pub struct Store {
     reader: DatabaseConnection,
     writer: writer::Writer,
+    audit: audit_queue::AuditQueue,
+    announcer: changes::Announcer,
 }
 
 impl Store {

@@ -19,6 +19,21 @@ pub struct SealedSecret {
     pub fingerprint: Vec<u8>,
     /// The sealed value.
     pub sealed: Vec<u8>,
+    /// The value before, if it is kept.
+    pub previous: Option<PreviousSecret>,
+}
+
+/// The value that a secret had before, kept for an overlap.
+#[derive(Clone, Debug)]
+pub struct PreviousSecret {
+    /// The agent's revision at which it was set.
+    pub version: Revision,
+    /// A keyed digest of it.
+    pub fingerprint: Vec<u8>,
+    /// The sealed value.
+    pub sealed: Vec<u8>,
+    /// Until when it is given out.
+    pub until: Timestamp,
 }
 
 /// A value to store.
@@ -86,7 +101,7 @@ impl Tx {
     }
 
     /// Sets or replaces values of a locked agent in one statement. A replaced one keeps the time at which
-    /// its name was first set.
+    /// its name was first set, and loses the value before it unless the write brings that along.
     ///
     /// # Errors
     /// [`Error`].
@@ -95,7 +110,14 @@ impl Tx {
             return Ok(());
         }
         let rows = writes.into_iter().map(|SealedWrite { secret, at, by }| {
-            let SealedSecret { name, version, fingerprint, sealed } = secret;
+            let SealedSecret { name, version, fingerprint, sealed, previous } = secret;
+            let previous = previous.map(|it| (it.version.0, it.sealed, it.fingerprint, it.until.0));
+            let (previous_version, previous_sealed, previous_fingerprint, previous_until) = match previous {
+                Some((version, sealed, fingerprint, until)) => {
+                    (Some(version), Some(sealed), Some(fingerprint), Some(until))
+                }
+                None => (None, None, None, None),
+            };
             secret::ActiveModel {
                 agent_id: Set(id.as_str().to_owned()),
                 name: Set(name.as_str().to_owned()),
@@ -105,6 +127,10 @@ impl Tx {
                 created_at: Set(at.0),
                 updated_at: Set(at.0),
                 updated_by: Set(by),
+                previous_version: Set(previous_version),
+                previous_sealed: Set(previous_sealed),
+                previous_fingerprint: Set(previous_fingerprint),
+                previous_until: Set(previous_until),
             }
         });
         let replaced = [
@@ -113,6 +139,10 @@ impl Tx {
             secret::Column::Fingerprint,
             secret::Column::UpdatedAt,
             secret::Column::UpdatedBy,
+            secret::Column::PreviousVersion,
+            secret::Column::PreviousSealed,
+            secret::Column::PreviousFingerprint,
+            secret::Column::PreviousUntil,
         ];
         let by_key = OnConflict::columns([secret::Column::AgentId, secret::Column::Name])
             .update_columns(replaced)
@@ -142,11 +172,22 @@ impl Tx {
 
 impl From<secret::Model> for SealedSecret {
     fn from(row: secret::Model) -> Self {
+        let kept = (row.previous_version, row.previous_sealed, row.previous_fingerprint, row.previous_until);
+        let previous = match kept {
+            (Some(version), Some(sealed), Some(fingerprint), Some(until)) => Some(PreviousSecret {
+                version: Revision(version),
+                fingerprint,
+                sealed,
+                until: Timestamp(until),
+            }),
+            _ => None,
+        };
         Self {
             name: SecretName::from_stored(row.name),
             version: Revision(row.version),
             fingerprint: row.fingerprint,
             sealed: row.sealed,
+            previous,
         }
     }
 }

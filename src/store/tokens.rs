@@ -25,6 +25,19 @@ impl Store {
         row.map(to_record).transpose()
     }
 
+    /// Which of these tokens are neither revoked nor expired.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn tokens_valid_at(&self, ids: &[TokenId], now: Timestamp) -> Result<Vec<TokenId>, Error> {
+        let rows = token::Entity::find()
+            .filter(token::Column::Id.is_in(ids.iter().map(TokenId::as_str)))
+            .all(&self.reader)
+            .await?;
+        let records = rows.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
+        Ok(records.into_iter().filter(|it| it.is_valid_at(now)).map(|it| it.id).collect())
+    }
+
     /// Whether there is any token at all.
     ///
     /// # Errors

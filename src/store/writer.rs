@@ -8,7 +8,6 @@
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -72,10 +71,7 @@ impl Store {
         E: From<Error> + Transient + Send + 'static,
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
-        match &self.writer {
-            Writer::Pool(connection) => write_pooled(connection, operation).await,
-            Writer::Queue(queue, _) => write_queued(queue, operation).await,
-        }
+        self.writer.write(operation).await
     }
 }
 
@@ -144,8 +140,7 @@ where
             Finished { keep, answer }
         })
     });
-    let stopped =
-        || E::from(Error::Unavailable(Arc::new(DbErr::Custom("the writer has stopped".to_owned()))));
+    let stopped = || E::from(Error::stopped());
     queue.send(job).await.map_err(|_unsent| stopped())?;
     receiver.await.unwrap_or_else(|_dropped| Err(stopped()))
 }
@@ -158,6 +153,19 @@ impl Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tasks.spawn(run_queue(connection.clone(), receiver));
         Self::Queue(sender, connection)
+    }
+
+    /// See [`Store::write`].
+    pub(super) async fn write<T, E, F>(&self, operation: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Transient + Send + 'static,
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+    {
+        match self {
+            Self::Pool(connection) => write_pooled(connection, operation).await,
+            Self::Queue(queue, _) => write_queued(queue, operation).await,
+        }
     }
 
     /// The connection to migrate on.

@@ -59,7 +59,8 @@ fn agents_and_secrets_are_one_document_each() {
     assert_eq!(check, json!({"agent_id": id, "missing": [], "revision": 1}));
     let list = document(&cli, &["secrets", "list", "demo"]);
     assert_eq!((&list["keys"], &list["revision"]), (&json!(["A", "B"]), &json!(1)));
-    let expected = ["created_at", "fingerprint", "key", "updated_at", "updated_by", "version"];
+    let expected =
+        ["created_at", "fingerprint", "key", "previous_until", "updated_at", "updated_by", "version"];
     assert_eq!(members(&list["secrets"][0]), expected);
     assert_eq!(list["secrets"][0]["fingerprint"].as_str().unwrap().len(), 12);
 

@@ -113,8 +113,11 @@ async fn a_runtime_is_served(database: Database) {
         DeployAgentRequest { name: "demo".to_owned(), required_secrets: vec![key], ..Default::default() };
     let agent_id = grpc.agents.deploy_agent(deploy).await.unwrap().into_inner().agent.unwrap().id;
     let check = || CheckRequiredSecretsRequest { agent_id: agent_id.clone() };
-    let resolve =
-        |run_id: &str| ResolveSecretsRequest { agent_id: agent_id.clone(), run_id: Some(run_id.to_owned()) };
+    let resolve = |run_id: &str| ResolveSecretsRequest {
+        agent_id: agent_id.clone(),
+        run_id: Some(run_id.to_owned()),
+        ..Default::default()
+    };
     let set_one = |key: &str, value: &str| SetSecretsRequest {
         agent_id: agent_id.clone(),
         secrets: map(&[(key, value)]),

@@ -237,6 +237,7 @@ fn setting(
         version: Revision(1),
         fingerprint: vec![1],
         sealed: vec![2],
+        previous: None,
     };
     let (id, write) = (id.clone(), SealedWrite { secret, at: Timestamp(1), by: "tok_1".to_owned() });
     move |tx| {

@@ -117,7 +117,7 @@ async fn each_rpc_needs_its_scope(database: Database) {
     }
     assert_eq!(refused.len(), 11, "each is refused once: {refused:?}");
     // And the admin, who has every other scope, gets no value
-    let resolve = ResolveSecretsRequest { agent_id: agent, run_id: None };
+    let resolve = ResolveSecretsRequest { agent_id: agent, ..Default::default() };
     assert_eq!(
         grpc.clone().runtime.resolve_secrets(resolve).await.unwrap_err().code(),
         Code::PermissionDenied
@@ -163,7 +163,7 @@ async fn attempts(grpc: &Grpc, agent: &str) -> Vec<(&'static str, &'static str, 
             "Resolve",
             "secrets:resolve",
             grpc.runtime
-                .resolve_secrets(ResolveSecretsRequest { agent_id: agent_id(), run_id: None })
+                .resolve_secrets(ResolveSecretsRequest { agent_id: agent_id(), ..Default::default() })
                 .await
                 .map(drop),
         ),

@@ -52,7 +52,8 @@ fn report(output: &mut Output, agent: &NamedAgent, answer: &ListSecretsResponse)
 }
 
 fn document(secret: &SecretMetadata) -> Value {
-    let SecretMetadata { key, version, fingerprint, created_at, updated_at, updated_by } = secret;
+    let SecretMetadata { key, version, fingerprint, created_at, updated_at, updated_by, previous_until } =
+        secret;
     json!({
         "key": key,
         "version": version,
@@ -60,6 +61,7 @@ fn document(secret: &SecretMetadata) -> Value {
         "created_at": render::time(created_at.as_ref()),
         "updated_at": render::time(updated_at.as_ref()),
         "updated_by": updated_by,
+        "previous_until": render::time(previous_until.as_ref()),
     })
 }
 

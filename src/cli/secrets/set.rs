@@ -1,11 +1,14 @@
 //! `superserve secrets set AGENT [KEY[=VALUE]…]`.
 
+use std::time::Duration;
+
 use clap::{Args, builder::OsStringValueParser, builder::TypedValueParser as _};
 
 use crate::{
     cli::{
         client::{Client, NamedAgent},
         context::Context,
+        duration,
         failure::{Exit, Failure},
         random,
         settings::ClientArgs,
@@ -41,6 +44,9 @@ pub(crate) struct Set {
     /// Change nothing unless the agent is at this revision
     #[arg(long, value_name = "N", value_parser = parse_revision)]
     if_revision: Option<i64>,
+    /// For so long, runs also get the value before, as `KEY_PREVIOUS`: s, m, h, d or w, such as 24h
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    previous_for: Option<Duration>,
 }
 
 fn parse_revision(text: &str) -> Result<i64, &'static str> {
@@ -53,6 +59,7 @@ struct Mode {
     expected_revision: Option<i64>,
     validate_only: bool,
     prune: bool,
+    previous_for: Option<Duration>,
 }
 
 impl Set {
@@ -97,8 +104,8 @@ impl Set {
         assignments: &[Assignment],
         context: &mut Context,
     ) -> Result<Exit, Failure> {
-        let Self { dry_run, prune, if_revision, .. } = *self;
-        let mut mode = Mode { expected_revision: if_revision, validate_only: dry_run, prune };
+        let Self { dry_run, prune, if_revision, previous_for, .. } = *self;
+        let mut mode = Mode { expected_revision: if_revision, validate_only: dry_run, prune, previous_for };
         if prune && !self.yes && !dry_run {
             let preview = send(client, agent, assignments, Mode { validate_only: true, ..mode }).await?;
             if confirm_prune(agent, &preview, context).await? {
@@ -152,11 +159,16 @@ async fn send(
             idempotency_key: idempotency_key.clone(),
             validate_only: mode.validate_only,
             prune: mode.prune,
+            previous_for: mode.previous_for.map(to_wire),
         };
         let mut secrets = client.secrets();
         async move { secrets.set_secrets(request).await }
     };
     client.repeatable(call).await
+}
+
+fn to_wire(time: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
 }
 
 #[cfg(test)]

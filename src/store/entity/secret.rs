@@ -24,6 +24,14 @@ pub struct Model {
     pub updated_at: i64,
     /// The id of the token that set it.
     pub updated_by: String,
+    /// The version of the value before; the four are NULL when none is kept.
+    pub previous_version: Option<i64>,
+    /// The value before, sealed.
+    pub previous_sealed: Option<Vec<u8>>,
+    /// A keyed digest of the value before.
+    pub previous_fingerprint: Option<Vec<u8>>,
+    /// Until when it is given out, in microseconds since the epoch.
+    pub previous_until: Option<i64>,
 }
 
 /// Relations to other tables.

@@ -8,7 +8,7 @@ use crate::{
         ListAuditEventsRequest, ListAuditEventsResponse, ListRunsRequest, ListRunsResponse,
         audit_service_server::AuditService,
     },
-    service::Service,
+    service::{ListRuns, Service},
     transport::error::to_status,
 };
 
@@ -30,10 +30,10 @@ impl AuditService for Service {
         &self,
         request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
-        let (call, ListRunsRequest { agent_id, page_size, page_token }) = open(request)?;
-        let size = convert::page_size(page_size);
-        let page =
-            self.list_runs(&call, &agent_id, size, &page_token).await.map_err(|error| to_status(&error))?;
+        let (call, ListRunsRequest { agent_id, page_size, page_token, key, stale }) = open(request)?;
+        let page_size = convert::page_size(page_size);
+        let request = ListRuns { agent: agent_id, key, stale, page_size, page_token };
+        let page = self.list_runs(&call, request).await.map_err(|error| to_status(&error))?;
         let runs = page.rows.into_iter().map(convert::run).collect();
         Ok(Response::new(ListRunsResponse { runs, next_page_token: page.next_page_token }))
     }

@@ -46,7 +46,8 @@ pub(super) fn from_required_secret(secret: v1::RequiredSecret) -> RequiredSecret
 
 /// What may be told of a secret.
 pub(super) fn metadata(secret: SecretMetadata) -> v1::SecretMetadata {
-    let SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by } = secret;
+    let SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by, previous_until } =
+        secret;
     v1::SecretMetadata {
         key: name.to_string(),
         version: version.0,
@@ -54,6 +55,7 @@ pub(super) fn metadata(secret: SecretMetadata) -> v1::SecretMetadata {
         created_at: Some(to_wire(created_at)),
         updated_at: Some(to_wire(updated_at)),
         updated_by,
+        previous_until: previous_until.map(to_wire),
     }
 }
 
@@ -117,6 +119,6 @@ pub(super) fn run(event: AuditEvent) -> v1::Run {
 }
 
 fn audited_secret(secret: AuditedSecret) -> v1::AuditedSecret {
-    let AuditedSecret { key, version, fingerprint } = secret;
+    let AuditedSecret { key, version, fingerprint, is_previous: _ } = secret;
     v1::AuditedSecret { key, version, fingerprint }
 }

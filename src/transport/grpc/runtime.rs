@@ -5,12 +5,13 @@ use tonic::{Request, Response, Status};
 
 use super::open;
 use crate::{
+    domain::Revision,
     proto::v1::{
         CheckRequiredSecretsRequest, CheckRequiredSecretsResponse, ResolveSecretsRequest,
         ResolveSecretsResponse, WatchSecretsRequest, WatchSecretsResponse,
         runtime_service_server::RuntimeService,
     },
-    service::{Environment, Service},
+    service::{Environment, Resolve, Service},
     transport::error::to_status,
 };
 
@@ -31,13 +32,18 @@ impl RuntimeService for Service {
         &self,
         request: Request<ResolveSecretsRequest>,
     ) -> Result<Response<ResolveSecretsResponse>, Status> {
-        let (call, ResolveSecretsRequest { agent_id, run_id }) = open(request)?;
-        let run_id = run_id.unwrap_or_default();
-        let environment = self.resolve(&call, &agent_id, &run_id).await.map_err(|error| to_status(&error))?;
-        let Environment { values, revision } = environment;
+        let (call, ResolveSecretsRequest { agent_id, run_id, only, if_revision_not }) = open(request)?;
+        let request = Resolve {
+            agent: agent_id,
+            run_id: run_id.unwrap_or_default(),
+            only,
+            if_revision_not: if_revision_not.map(Revision),
+        };
+        let environment = self.resolve(&call, request).await.map_err(|error| to_status(&error))?;
+        let Environment { values, revision, not_modified } = environment;
         // The one place where a value leaves. The copies in the answer's buffers cannot be wiped
         let env = values.iter().map(|(name, value)| (name.to_string(), value.expose().to_owned())).collect();
-        Ok(Response::new(ResolveSecretsResponse { env, revision: revision.0 }))
+        Ok(Response::new(ResolveSecretsResponse { env, revision: revision.0, not_modified }))
     }
 
     type WatchSecretsStream = BoxStream<'static, Result<WatchSecretsResponse, Status>>;

@@ -21,8 +21,15 @@ impl SecretsService for Service {
         request: Request<SetSecretsRequest>,
     ) -> Result<Response<SetSecretsResponse>, Status> {
         let (call, message) = open(request)?;
-        let SetSecretsRequest { agent_id, secrets, expected_revision, idempotency_key, validate_only, prune } =
-            message;
+        let SetSecretsRequest {
+            agent_id,
+            secrets,
+            expected_revision,
+            idempotency_key,
+            validate_only,
+            prune,
+            previous_for,
+        } = message;
         let entry = |(key, value)| RawEntry { key, value: Zeroizing::new(value) };
         let mut entries: Vec<_> = secrets.into_iter().map(entry).collect();
         entries.sort_by(|a, b| a.key.cmp(&b.key));
@@ -34,6 +41,7 @@ impl SecretsService for Service {
             idempotency_key,
             validate_only,
             prune,
+            previous_for: previous_for.map(|time| time.seconds),
         };
         let answer = self.set_secrets(&call, request).await.map_err(|error| to_status(&error))?;
         let SetSecretsAnswer { written: Written { keys, revision }, warnings, changes } = answer;

@@ -123,6 +123,7 @@ impl SetBody {
     pub(super) fn read(json: Json) -> Self {
         let mut body = Self::default();
         let mut has_secrets = false;
+        let is_object = matches!(json, Json::Object(_));
         for (name, value) in json.into_members("", &mut body.faults) {
             if name == "secrets" {
                 has_secrets = true;
@@ -131,7 +132,7 @@ impl SetBody {
                 body.faults.push(Fault::new(name, FaultCode::UnknownField));
             }
         }
-        if !has_secrets && body.faults.is_empty() {
+        if !has_secrets && is_object {
             body.faults.push(Fault::new("secrets", FaultCode::MissingField));
         }
         body

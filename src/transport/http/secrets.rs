@@ -90,6 +90,10 @@ struct MetadataBody {
     updated_at: String,
     /// The id of the token that set this version.
     updated_by: String,
+    /// Until when the value before is given out as `KEY_PREVIOUS`; only when it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime)]
+    previous_until: Option<String>,
 }
 
 /// Sets or replaces these keys and leaves the others. All or nothing, and durable before the answer.
@@ -119,6 +123,7 @@ pub(super) async fn set(
         idempotency_key,
         validate_only: false,
         prune: false,
+        previous_for: None,
     };
     match context.service.set_secrets(&call, request).await {
         Ok(answer) => {
@@ -186,7 +191,8 @@ pub(super) async fn delete(
 }
 
 fn metadata(secret: SecretMetadata) -> MetadataBody {
-    let SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by } = secret;
+    let SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by, previous_until } =
+        secret;
     MetadataBody {
         key: name.to_string(),
         version: version.0,
@@ -194,6 +200,7 @@ fn metadata(secret: SecretMetadata) -> MetadataBody {
         created_at: to_rfc3339(created_at),
         updated_at: to_rfc3339(updated_at),
         updated_by,
+        previous_until: previous_until.map(to_rfc3339),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::Write,
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -88,6 +88,14 @@ impl Cli {
         let mut command = self.command(BINARY, arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         Running(command.spawn().expect("the binary starts"))
+    }
+
+    /// Starts a shell script with pipes as its standard input and output. `$0` in it is the binary. Like a job in
+    /// the background it is out of reach of the Ctrl-C of a terminal.
+    pub(crate) fn start_script(&self, script: &str) -> Running {
+        let mut command = self.command("sh", &["-c", script, BINARY]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        Running(command.spawn().expect("a shell starts"))
     }
 
     /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.

@@ -103,11 +103,11 @@ pub(crate) async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Opt
 
 /// One setting of the test run.
 #[expect(clippy::disallowed_methods, reason = "a test run has no other settings than its environment")]
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// The search path: the one variable that programs under test inherit.
-fn search_path() -> OsString {
+pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").expect("PATH is set")
 }

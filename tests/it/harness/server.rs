@@ -228,6 +228,14 @@ impl Server {
         Cli::new(self.address).env("SUPERSERVE_TOKEN", self.admin_token())
     }
 
+    /// Its memory that is not swapped out, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let process = self.process.as_ref().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// All that the server wrote to standard error, of all its lives.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.setup.log_path()).unwrap_or_default()).into_owned()

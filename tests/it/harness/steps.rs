@@ -34,7 +34,7 @@ pub(crate) async fn resolver(server: &Server) -> Grpc {
 
 /// All values of an agent.
 pub(crate) async fn resolve(grpc: &Grpc, agent: &str) -> Result<HashMap<String, String>, Status> {
-    let request = ResolveSecretsRequest { agent_id: agent.to_owned(), run_id: None };
+    let request = ResolveSecretsRequest { agent_id: agent.to_owned(), ..Default::default() };
     Ok(grpc.clone().runtime.resolve_secrets(request).await?.into_inner().env)
 }
 

@@ -1,48 +1,26 @@
-//! `superserve audit AGENT`.
+//! Events: what was done, when, by whom.
 
-use clap::Args;
 use serde_json::{Value, json};
 
-use crate::proto::v1::{AuditEvent, AuditedSecret, ListAuditEventsRequest};
-
-use super::{
-    client::{Client, NamedAgent},
-    context::Context,
-    failure::{Exit, Failure},
-    output::Output,
-    render,
-    settings::ClientArgs,
+use crate::{
+    cli::{
+        client::{Client, NamedAgent},
+        failure::Failure,
+        output::Output,
+        render,
+    },
+    proto::v1::{AuditEvent, AuditedSecret, ListAuditEventsRequest},
 };
 
-/// The arguments of `audit`.
-#[derive(Args, Debug)]
-pub(super) struct Audit {
-    /// The agent: a name, or an `agt_` id (which also reaches a deleted agent)
-    agent: String,
-    /// How many events at most, newest first
-    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_limit)]
+/// Asks for at most `limit` events, newest first.
+///
+/// # Errors
+/// When the server refuses or fails.
+pub(super) async fn fetch(
+    client: &Client,
+    agent: &NamedAgent,
     limit: usize,
-}
-
-fn parse_limit(text: &str) -> Result<usize, &'static str> {
-    text.parse().ok().filter(|limit| *limit > 0).ok_or("a number greater than 0")
-}
-
-impl Audit {
-    /// Lists the events.
-    ///
-    /// # Errors
-    /// When the server refuses or fails.
-    pub(super) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
-        let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
-        let events = fetch(&client, &agent, self.limit).await?;
-        report(&mut context.output, &agent, &events)?;
-        Ok(Exit::Fine)
-    }
-}
-
-async fn fetch(client: &Client, agent: &NamedAgent, limit: usize) -> Result<Vec<AuditEvent>, Failure> {
+) -> Result<Vec<AuditEvent>, Failure> {
     let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
     let page = |page_token| {
         let request = ListAuditEventsRequest { agent_id: agent.id.clone(), page_size, page_token };
@@ -55,7 +33,11 @@ async fn fetch(client: &Client, agent: &NamedAgent, limit: usize) -> Result<Vec<
     client.pages(limit, page).await
 }
 
-fn report(output: &mut Output, agent: &NamedAgent, events: &[AuditEvent]) -> Result<(), Failure> {
+/// Prints them.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn report(output: &mut Output, agent: &NamedAgent, events: &[AuditEvent]) -> Result<(), Failure> {
     if output.json {
         return output.document(&json!({
             "agent_id": agent.id,

@@ -1,0 +1,226 @@
+//! `superserve secrets run AGENT -- COMMAND…`.
+//!
+//! The command takes this process's place: signals, terminal, exit code and process id are its own, and
+//! no process with the values in its memory stays behind. The values are in its environment and nowhere
+//! else. It gets what this process got, less what looks like a credential: see [`inherit`].
+//!
+//! Two ways differ. With `--watch` this process stays and starts the command again when a value changes
+//! ([`watch`]). With `--env-file-fd` there is no command: the environment is written to a file that is
+//! already open ([`env_file`]).
+
+mod changes;
+mod env_file;
+mod format;
+mod inherit;
+mod resolve;
+mod signals;
+mod watch;
+
+use std::{
+    ffi::OsString,
+    io::{Error, ErrorKind},
+    os::unix::process::CommandExt as _,
+    process::Command,
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    cli::{
+        context::Context,
+        duration,
+        failure::{Exit, Failure},
+        settings::ClientArgs,
+    },
+    domain::{RunId, SecretName},
+};
+
+use env_file::{Descriptor, EnvFile};
+use format::Format;
+use inherit::{Inheritance, Inherited};
+use resolve::{Resolver, Values, not_run};
+
+/// The arguments of `secrets run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunCommand {
+    /// The agent: a name or an `agt_` id
+    agent: String,
+    /// Ask for these keys alone, required or not; may be given again
+    #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = parse_key)]
+    only: Vec<SecretName>,
+    /// A name for this run, kept in the audit trail
+    #[arg(long, value_name = "ID", value_parser = parse_run_id)]
+    run_id: Option<RunId>,
+    #[command(flatten)]
+    inheritance: Inheritance,
+    /// Stay, and start the command again when a value changes; the token needs `secrets:list` too
+    #[arg(long)]
+    watch: bool,
+    /// How long the command has to end before it is killed, when it is started again
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse, requires = "watch")]
+    grace: Duration,
+    /// Write the agent's environment to this open file descriptor instead of running a command
+    #[arg(long, value_name = "N", value_parser = Descriptor::parse)]
+    #[arg(conflicts_with_all = ["command", "watch", "preserve_env", "clean_env"])]
+    env_file_fd: Option<Descriptor>,
+    /// How it is written there
+    #[arg(long, value_enum, default_value = "dotenv", conflicts_with = "command")]
+    format: Format,
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "env_file_fd", value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+fn parse_key(text: &str) -> Result<SecretName, &'static str> {
+    SecretName::parse(text).ok_or("a key is letters, digits and underscores and does not begin with a digit")
+}
+
+fn parse_run_id(text: &str) -> Result<RunId, &'static str> {
+    RunId::parse(text).ok_or("1 to 255 printable ASCII characters")
+}
+
+// === impl RunCommand ===
+
+impl RunCommand {
+    /// Resolves, then becomes the command, or stays and watches, or writes the environment down.
+    ///
+    /// # Errors
+    /// [`Exit::Missing`] when required secrets are, [`Exit::NotRun`] when nothing was resolved,
+    /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
+    pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        if let Some(descriptor) = self.env_file_fd {
+            return self.write(descriptor, client, context).await.map_err(not_run);
+        }
+        if self.watch {
+            return self.supervise(client, context).await;
+        }
+        let resolver = self.resolver(client, context).await.map_err(not_run)?;
+        let values = resolver.resolve().await.map_err(not_run)?.values;
+        // No connection of ours stays open in the command
+        drop(resolver);
+        let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
+        let error = command(&self.command, &inherited, &values).exec();
+        Err(cannot_start(&self.command, &error))
+    }
+
+    async fn resolver(&self, client: &ClientArgs, context: &mut Context) -> Result<Resolver, Failure> {
+        Resolver::connect(&self.agent, self.run_id.as_ref(), &self.only, client, context).await
+    }
+
+    /// Looks at the file first: what cannot be written is not handed out.
+    async fn write(
+        &self,
+        descriptor: Descriptor,
+        client: &ClientArgs,
+        context: &mut Context,
+    ) -> Result<Exit, Failure> {
+        let file = EnvFile::open(descriptor)?;
+        let values = self.resolver(client, context).await?.resolve().await?.values;
+        file.write(&self.format.render(&values)?)?;
+        Ok(Exit::Fine)
+    }
+
+    async fn supervise(&self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let mut signals = signals::Signals::listen()?;
+        let prepared = async {
+            let resolver = self.resolver(client, context).await?;
+            // A token that may not watch is found out before anything is started
+            let stream = resolver.watch().await?;
+            let first = resolver.resolve().await?;
+            Ok((resolver, stream, first))
+        };
+        let (resolver, stream, first) = tokio::select! {
+            biased;
+            signal = signals.next() => return Ok(Exit::of_signal(signal.as_raw())),
+            prepared = prepared => prepared.map_err(not_run)?,
+        };
+        let changes = changes::Changes::new(&resolver, stream, first.revision);
+        watch::Supervisor { command: &self.command, inheritance: &self.inheritance, grace: self.grace }
+            .run(first.values, changes, signals, context)
+            .await
+    }
+}
+
+/// The command with its environment; the agent's values win.
+fn command(command: &[OsString], inherited: &Inherited, values: &Values) -> Command {
+    // The parser sees to it that there is one
+    let (program, args) =
+        command.split_first().map_or_else(Default::default, |(program, args)| (program.clone(), args));
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .env_clear()
+        .envs(inherited.iter().map(|(name, value)| (name, value)))
+        .envs(values.iter().map(|(key, value)| (key, value.as_str())));
+    command
+}
+
+fn cannot_start(command: &[OsString], error: &Error) -> Failure {
+    let exit = if error.kind() == ErrorKind::NotFound { Exit::NotFound } else { Exit::NotExecutable };
+    let program = command.first().map(|program| program.to_string_lossy()).unwrap_or_default();
+    Failure::new(exit, format!("Cannot start '{program}': {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::cli::testing::superserve;
+
+    fn start(program: &str, values: &Values) -> Failure {
+        let (line, inherited) = ([OsString::from(program)], vec![("PATH".into(), "/usr/bin:/bin".into())]);
+        cannot_start(&line, &command(&line, &inherited, values).exec())
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_started_is_told_as_shells_do() {
+        let code = |program: &str| start(program, &Values::new()).exit.code();
+        assert_eq!(code("no-such-program-here"), 127);
+        assert_eq!(code("/nowhere/program"), 127);
+        assert_eq!(code("/"), 126);
+        assert_eq!(code("/etc/passwd"), 126);
+    }
+
+    #[test]
+    fn a_failed_start_shows_no_value() {
+        let values = Values::from([("A".to_owned(), Zeroizing::new("sen\0tinel".to_owned()))]);
+        let failure = start("true", &values);
+        assert_eq!(failure.exit.code(), 126);
+        assert!(!failure.to_string().contains("tinel"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn what_fails_before_the_start_has_a_code_of_its_own() {
+        let args = ["--api-url", "http://127.0.0.1:1", "secrets", "run", "a", "--", "true"];
+        let logged_out = superserve(&args, [], b"").await;
+        assert_eq!(logged_out.code, 125, "{}", logged_out.stderr);
+        let unreachable = superserve(&args, [("SUPERSERVE_TOKEN", "a.b.c")], b"").await;
+        assert_eq!(unreachable.code, 125, "{}", unreachable.stderr);
+        assert!(unreachable.stderr.contains("http://127.0.0.1:1"), "{}", unreachable.stderr);
+        assert!(unreachable.stderr.contains("run the same again"), "{}", unreachable.stderr);
+        let malformed = superserve(&args, [("SUPERSERVE_TOKEN", "ss_x")], b"").await;
+        assert_eq!(malformed.code, 125, "{}", malformed.stderr);
+    }
+
+    #[tokio::test]
+    async fn arguments_that_contradict_each_other_are_refused() {
+        for args in [
+            &[][..],
+            &["--env-file-fd", "3", "--", "true"],
+            &["--env-file-fd", "0"],
+            &["--env-file-fd", "2"],
+            &["--env-file-fd", "3", "--watch"],
+            &["--env-file-fd", "3", "--clean-env"],
+            &["--format", "json", "--", "true"],
+            &["--grace", "1s", "--", "true"],
+            &["--watch"],
+            &["--preserve-env", "--clean-env", "--", "true"],
+            &["--only", "NO-KEY", "--", "true"],
+        ] {
+            let outcome = superserve(&[&["secrets", "run", "a"], args].concat(), [], b"").await;
+            assert_eq!(outcome.code, 1, "{args:?}: {}", outcome.stderr);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Who watches which agent, and how they learn of a change.
+//!
+//! All watchers of an agent on this server share one channel that holds its revision. Three things move
+//! it: a write of this server, at once; what other servers tell through the database
+//! ([`Word`]); and, where both were missed, a look at all watched agents every
+//! few seconds, which also finds the tokens that have ended. An idle watcher costs memory and nothing else.
+
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tokio_util::task::TaskTracker;
+
+use super::{Call, Error, Service, channels::Channels};
+use crate::{
+    domain::{AgentId, Revision, Scope, TokenId},
+    store::{Changed, Word},
+};
+
+/// How often all watched agents and the tokens of their watchers are looked at: what word was lost of, and a
+/// token that has ended, is found by then.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How many rows one look asks for at a time.
+const LOOK_AT: usize = 100;
+
+/// What is watched on this server.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    agents: Channels<AgentId, State>,
+    /// The tokens of those who watch, and whether they have ended.
+    tokens: Channels<TokenId, bool>,
+}
+
+/// What is known of a watched agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is at this revision.
+    At(Revision),
+    /// It is gone.
+    Gone,
+}
+
+/// What a watcher waits for.
+struct Watcher {
+    agent: watch::Receiver<State>,
+    token: watch::Receiver<bool>,
+    /// The revision it knows.
+    told: Option<Revision>,
+}
+
+// === impl Watched ===
+
+impl Watched {
+    /// Tells the watchers of an agent what became of it. Word that comes late is no news.
+    pub(super) fn tell(&self, Changed { agent: id, revision }: &Changed) {
+        let news = revision.map_or(State::Gone, State::At);
+        self.agents.tell(id, |state| {
+            let is_news = match (*state, news) {
+                (State::At(known), State::At(told)) => known < told,
+                (State::At(_), State::Gone) => true,
+                (State::Gone, _) => false,
+            };
+            if is_news {
+                *state = news;
+            }
+            is_news
+        });
+    }
+
+    /// Ends the watches of a token.
+    pub(super) fn end(&self, token: &TokenId) {
+        self.tokens.tell(token, |has_ended| !std::mem::replace(has_ended, true));
+    }
+
+    /// Subscribes at a revision before the first: what the agent is at is told afterwards.
+    fn subscribe(&self, id: &AgentId, token: &TokenId) -> Watcher {
+        let agent = self.agents.subscribe(id, State::At(Revision::default()), |state| *state == State::Gone);
+        let token = self.tokens.subscribe(token, false, |has_ended| *has_ended);
+        Watcher { agent, token, told: None }
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The agent's revision at once and at each change, until the agent is gone, the caller's token ends
+    /// (within seconds) or the server stops.
+    ///
+    /// # Errors
+    /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::AgentNotFound`], also later in the
+    /// stream; [`Error::Unauthenticated`] or [`Error::Closing`] at the end of it; [`Error::Store`].
+    pub async fn watch(
+        &self,
+        call: &Call,
+        agent: &str,
+    ) -> Result<impl Stream<Item = Result<Revision, Error>> + Send + use<>, Error> {
+        let id = call.needs_on(Scope::SecretsList, agent)?;
+        // Subscribed before it is read: a change between the two is then told, and not missed
+        let watcher = self.parts.watched.subscribe(&id, &call.principal.token.id);
+        let first = self.parts.store.revision(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)?;
+        self.parts.watched.tell(&Changed { agent: id, revision: Some(first) });
+        let service = self.clone();
+        Ok(stream::try_unfold(watcher, move |mut watcher| {
+            let service = service.clone();
+            async move { Ok(Some((service.next_revision(&mut watcher).await?, watcher))) }
+        }))
+    }
+
+    async fn next_revision(&self, watcher: &mut Watcher) -> Result<Revision, Error> {
+        let Watcher { agent, token, told } = watcher;
+        let is_news = |state: &State| match state {
+            State::At(revision) => told.is_none_or(|told| told < *revision),
+            State::Gone => true,
+        };
+        let state = tokio::select! {
+            biased;
+            () = self.parts.closing.cancelled() => return Err(Error::Closing),
+            _ended = token.wait_for(|has_ended| *has_ended) => return Err(Error::Unauthenticated),
+            state = agent.wait_for(is_news) => state.map_or(State::Gone, |state| *state),
+        };
+        match state {
+            State::At(revision) => {
+                *told = Some(revision);
+                Ok(revision)
+            }
+            State::Gone => Err(Error::AgentNotFound),
+        }
+    }
+
+    /// Keeps the watchers of this server informed, until it stops. `tasks` carries what listens.
+    pub async fn inform_watchers(&self, tasks: &TaskTracker) {
+        let mut words = self.parts.store.listen(tasks);
+        let closing = &self.parts.closing;
+        let mut next_look = Instant::now() + LOOK_EVERY;
+        loop {
+            // At a time of its own: where much is told, there is never a while without word
+            let word = timeout_at(next_look, words.recv());
+            match closing.run_until_cancelled(word).await {
+                None | Some(Ok(None)) => return,
+                Some(Ok(Some(Word::Of(change)))) => self.parts.watched.tell(&change),
+                Some(Ok(Some(Word::Lost)) | Err(_)) => {
+                    self.look_at_agents().await;
+                    self.look_at_tokens().await;
+                    next_look = Instant::now() + LOOK_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn look_at_agents(&self) {
+        for some in self.parts.watched.agents.keys().chunks(LOOK_AT) {
+            match self.parts.store.revisions(some).await {
+                Ok(found) => {
+                    for id in some {
+                        let revision = found.get(id).copied();
+                        self.parts.watched.tell(&Changed { agent: id.clone(), revision });
+                    }
+                }
+                // The next look makes up for it
+                Err(error) => tracing::debug!(%error, "watched agents cannot be looked at"),
+            }
+        }
+    }
+
+    async fn look_at_tokens(&self) {
+        let now = self.parts.clock.now();
+        for some in self.parts.watched.tokens.keys().chunks(LOOK_AT) {
+            match self.parts.store.tokens_valid_at(some, now).await {
+                Ok(valid) => {
+                    for token in some.iter().filter(|token| !valid.contains(token)) {
+                        self.parts.watched.end(token);
+                    }
+                }
+                // The next look makes up for it
+                Err(error) => tracing::debug!(%error, "the tokens of watchers cannot be looked at"),
+            }
+        }
+    }
+
+    /// Tells the watchers of all servers of a change.
+    pub(super) fn tell_watchers(&self, agent: &AgentId, revision: Option<Revision>) {
+        let change = Changed { agent: agent.clone(), revision };
+        self.parts.watched.tell(&change);
+        self.parts.store.announce(change);
+    }
+}
