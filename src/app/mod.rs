@@ -76,7 +76,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let metrics = Metrics::new();
     let (health, _) = tonic_health::server::health_reporter();
     let router = transport::router(&service, health.clone(), &transport, observer(&metrics));
-    let ops_router = ops::router(service.clone(), metrics, stop.clone());
+    let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     serving.spawn(listener::serve(
         public,

@@ -1,4 +1,4 @@
-//! The operator's port: `/livez`, `/readyz`, `/metrics`.
+//! The operator's port: `/livez`, `/readyz`, `/metrics`, and `grpc.health.v1` for probes, which cannot speak TLS.
 
 use axum::{
     Router,
@@ -8,6 +8,10 @@ use axum::{
 };
 use http::{StatusCode, header};
 use tokio_util::sync::CancellationToken;
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use crate::{service::Service, telemetry::Metrics};
 
@@ -22,8 +26,15 @@ struct Context {
 }
 
 /// The routes. `stopping` is cancelled when the server begins to drain.
-pub(super) fn router(service: Service, metrics: Metrics, stopping: CancellationToken) -> Router {
+pub(super) fn router(
+    service: Service,
+    health: HealthReporter,
+    metrics: Metrics,
+    stopping: CancellationToken,
+) -> Router {
+    let health = HealthServer::new(HealthService::from_health_reporter(health));
     Router::new()
+        .route_service("/grpc.health.v1.Health/{method}", health)
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))

@@ -65,7 +65,7 @@ pub struct ServeSettings {
     /// Address of gRPC, gRPC-Web and REST
     #[arg(long, env = "SUPERSERVE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Address of /livez, /readyz and /metrics
+    /// Address of /livez, /readyz, /metrics and gRPC health, always plaintext
     #[arg(long, env = "SUPERSERVE_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     ops_listen: SocketAddr,
     /// Certificate chain, PEM
@@ -98,6 +98,9 @@ pub struct ServeSettings {
     /// Longest wait for calls under way at shutdown, in seconds
     #[arg(long, env = "SUPERSERVE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     shutdown_timeout: Duration,
+    /// How long a connection takes new calls, in seconds, so that clients spread over new replicas [default: no limit]
+    #[arg(long, env = "SUPERSERVE_MAX_CONNECTION_AGE", value_name = "SECONDS", value_parser = seconds)]
+    max_connection_age: Option<Duration>,
     #[command(flatten)]
     limits: LimitSettings,
 }
@@ -219,7 +222,10 @@ impl ServeSettings {
                 listen: self.listen,
                 ops_listen: self.ops_listen,
                 tls,
-                listener: ListenerConfig::default(),
+                listener: ListenerConfig {
+                    max_connection_age: self.max_connection_age,
+                    ..ListenerConfig::default()
+                },
             },
             transport: transport::Config {
                 request_bytes: self.limits.max_request_bytes,

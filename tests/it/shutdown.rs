@@ -122,3 +122,14 @@ impl Upload {
 fn with_room(setup: Setup) -> Setup {
     setup.arg("--database-max-connections=60")
 }
+
+#[tokio::test]
+async fn a_connection_of_age_is_asked_to_go() {
+    let server = Server::with(Database::Sqlite).arg("--max-connection-age=0.2").start();
+    let start = Instant::now();
+    let answer =
+        server.rest().raw(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n", Duration::from_secs(30)).await;
+    assert!(answer.starts_with(b"HTTP/1.1 "), "{}", answer.escape_ascii());
+    // An idle one is otherwise kept for more than a minute, and read for half a minute here
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}

@@ -14,8 +14,11 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
-use crate::harness::{Database, server::Server};
+use crate::harness::{Database, grpc::Grpc, server::Server};
 
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
@@ -137,6 +140,9 @@ async fn both_protocols_are_served_encrypted() {
     assert!(!plain.starts_with(b"HTTP/"), "{}", plain.escape_ascii());
     assert!(server.rest().get("/v1/agents").try_send().await.is_err());
     assert_eq!(server.ops().get("/livez").send().await.status, 200, "probes stay plain");
+    let ops = Grpc::connect(server.ops_address(), server.admin_token()).await.channel();
+    let health = HealthClient::new(ops).check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.status(), ServingStatus::Serving, "also over gRPC");
 }
 
 #[tokio::test]
