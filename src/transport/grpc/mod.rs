@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod convert;
+mod foreign;
 mod runtime;
 mod secrets;
 mod tokens;
@@ -15,6 +16,8 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 use tonic_reflection::server::Builder;
+
+pub(super) use foreign::with_our_status;
 
 use super::error::to_status;
 use crate::{
