@@ -19,8 +19,9 @@ use tonic_reflection::server::Builder;
 
 pub(super) use foreign::with_our_status;
 
-use super::error::to_status;
+use super::error::{MAX_MEMBERS, to_status};
 use crate::{
+    domain::{Fault, FaultCode},
     proto::{
         FILE_DESCRIPTOR_SET,
         v1::{
@@ -73,4 +74,12 @@ fn reflection<'set>() -> Builder<'set> {
 fn open<T>(mut request: Request<T>) -> Result<(Call, T), Status> {
     let call = request.extensions_mut().remove::<Call>().ok_or_else(|| to_status(&Error::Unauthenticated))?;
     Ok((call, request.into_inner()))
+}
+
+/// Refuses a message of so many members that telling what is wrong with each is no use.
+fn check_members(count: usize) -> Result<(), Status> {
+    if count > MAX_MEMBERS {
+        return Err(to_status(&Error::invalid(Fault::over("", FaultCode::TooMany, MAX_MEMBERS))));
+    }
+    Ok(())
 }
