@@ -29,6 +29,7 @@ mod failures;
 mod faults;
 mod first_run;
 mod grpc;
+mod grpc_errors;
 mod grpc_wire;
 mod harness;
 mod http;

@@ -6,6 +6,7 @@
 //! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
+//! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`fixtures`] | agents, tokens and locks that a case begins with |
 //! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
@@ -16,6 +17,7 @@
 pub(crate) mod cli;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
+pub(crate) mod grpc_web;
 pub(crate) mod postgres;
 pub(crate) mod rest;
 pub(crate) mod search;
