@@ -183,20 +183,41 @@ async fn watching_survives_a_restart_of_the_server() {
 }
 
 #[tokio::test]
-async fn ctrl_c_on_a_terminal_is_told_once() {
+async fn a_signal_is_told_once_whoever_sends_it() {
     let (_server, watcher) = with_one_secret(Database::Sqlite).await;
     let script = "n=0; trap 'n=$((n+1)); echo \"told $n\"' INT; trap 'exit 5' TERM; echo ready; \
                   while :; do sleep 0.02; done";
     let mut session = watcher.on_terminal(&["secrets", "run", "demo", "--watch", "--", "sh", "-c", script]);
+    let parent = session.process.child_pid.as_raw().try_into().unwrap();
     session.exp_string("ready").unwrap();
+    // The terminal tells both processes, `kill` only the one it names
     session.send_control('c').unwrap();
     session.exp_string("told 1").unwrap();
-    session.send_control('c').unwrap();
-    // Twice by the terminal, and by nobody else
+    kill("INT", parent);
     session.exp_string("told 2").unwrap();
-    let parent = session.process.child_pid.as_raw();
-    kill("TERM", parent.try_into().unwrap());
+    session.send_control('c').unwrap();
+    session.exp_string("told 3").unwrap();
+    kill("TERM", parent);
     let rest = session.exp_eof().unwrap();
     assert!(!rest.contains("told"), "{rest}");
     assert!(matches!(session.process.wait().unwrap(), WaitStatus::Exited(_, 5)));
+}
+
+#[tokio::test]
+async fn a_shell_can_stop_it_and_go_on() {
+    let (_server, watcher) = with_one_secret(Database::Sqlite).await;
+    let command = "trap 'echo told; exit 5' INT; echo ready; while :; do sleep 0.02; done";
+    let script = format!(
+        "set -m\n\"$0\" secrets run demo --watch -- sh -c \"{command}\"\necho \"stopped $?\"\nfg\necho \"code $?\""
+    );
+    let mut session = watcher.script_on_terminal(&script);
+    session.exp_string("ready").unwrap();
+    session.send_control('z').unwrap();
+    session.exp_string("stopped 148").unwrap();
+    // The shell names the job that it continues
+    session.exp_string("secrets run demo").unwrap();
+    session.send_control('c').unwrap();
+    session.exp_string("told").unwrap();
+    session.exp_string("code 5").unwrap();
+    session.exp_eof().unwrap();
 }
