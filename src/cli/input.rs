@@ -21,8 +21,9 @@ use super::{
     terminal,
 };
 
-/// The most that is read of stdin, in bytes: what one request can hold.
-pub(crate) const MAX_INPUT_BYTES: usize = 1024 * 1024;
+/// The most that is read of stdin or a file, in bytes. Linux hands at most 6 MiB to a process, so whatever is
+/// of use fits, and how much of that is too much is the server's to say.
+pub(crate) const MAX_INPUT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The longest line that is read, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
@@ -57,7 +58,7 @@ impl Input {
     /// All of stdin.
     ///
     /// # Errors
-    /// When it cannot be read or is larger than 1 MiB.
+    /// When it cannot be read or is larger than [`MAX_INPUT_BYTES`].
     pub(crate) async fn read_all(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let stdin = Arc::clone(&self.stdin);
         let read = move || {

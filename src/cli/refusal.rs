@@ -5,7 +5,7 @@
 use std::{collections::HashMap, error::Error as _, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::{
     failure::{Exit, Failure},
@@ -26,7 +26,7 @@ pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 struct Details {
     reason: String,
     metadata: HashMap<String, String>,
-    violations: Vec<(String, String)>,
+    violations: Vec<FieldViolation>,
     missing: Vec<String>,
     retry_after: Option<Duration>,
 }
@@ -38,9 +38,11 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::Unauthenticated => unauthenticated(),
         Code::PermissionDenied => permission_denied(&details),
         Code::NotFound => not_found(&details),
-        Code::InvalidArgument | Code::OutOfRange => invalid(details),
+        Code::InvalidArgument => invalid(&details),
+        Code::OutOfRange => Failure::new(Exit::Server, "The request is larger than the server takes; nothing was changed.")
+            .hint("Set fewer or smaller values at a time."),
         Code::Aborted if details.reason == "REVISION_MISMATCH" => conflict(&details),
-        Code::FailedPrecondition if !details.missing.is_empty() => missing(details.missing),
+        Code::FailedPrecondition if !details.missing.is_empty() => missing(&details),
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
         Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
@@ -102,9 +104,10 @@ fn not_found(details: &Details) -> Failure {
     Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
 }
 
-fn invalid(details: Details) -> Failure {
-    let lines = details.violations.into_iter().map(|(key, code)| faults::describe(&key, &code));
-    Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines)
+fn invalid(details: &Details) -> Failure {
+    let more = details.omitted();
+    let lines = details.violations.iter().map(|it| faults::describe(&it.field, &it.reason, &it.description));
+    Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines).lines(more)
 }
 
 fn conflict(details: &Details) -> Failure {
@@ -118,9 +121,10 @@ fn conflict(details: &Details) -> Failure {
         .hint("`superserve secrets list AGENT --json` shows what is there now, with its revision.")
 }
 
-fn missing(keys: Vec<String>) -> Failure {
+fn missing(details: &Details) -> Failure {
     Failure::new(Exit::Missing, "Required secrets are missing.")
-        .lines(keys)
+        .lines(details.missing.clone())
+        .lines(details.omitted())
         .hint("Set them with `superserve secrets set AGENT`.")
 }
 
@@ -147,16 +151,21 @@ impl Details {
         Self {
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
-            violations: violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect(),
+            violations: violations.to_vec(),
             missing: unmet.unwrap_or_default().iter().map(|violation| violation.subject.clone()).collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         }
+    }
+
+    /// A line about what the server left out, because there are very many.
+    fn omitted(&self) -> Option<String> {
+        self.metadata.get("omitted").map(|count| format!("and {count} more"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
+    use tonic_types::{ErrorDetails, PreconditionViolation};
 
     use super::*;
 
@@ -171,15 +180,27 @@ mod tests {
         ErrorDetails::with_error_info(reason, DOMAIN, metadata)
     }
 
+    fn violation(field: &str, reason: &str, description: &str) -> FieldViolation {
+        FieldViolation { reason: reason.to_owned(), ..FieldViolation::new(field, description) }
+    }
+
     #[test]
     fn every_fault_has_its_line() {
-        let violations =
-            [FieldViolation::new("A", "too_long (limit 65536)"), FieldViolation::new("B", "new_word")];
-        let (code, text) = told(Code::InvalidArgument, ErrorDetails::with_bad_request(violations.to_vec()));
+        let mut details = info("INVALID_FORMAT", &[("omitted", "7")]);
+        details.set_bad_request(vec![
+            violation("A", "TOO_LONG", "is too long (limit 65536)"),
+            violation("B", "NEW_WORD", ""),
+        ]);
+        let (code, text) = told(Code::InvalidArgument, details);
         assert_eq!(code, 2);
         let lines: Vec<_> = text.lines().collect();
-        let first = "error: The server refused the input; nothing was changed.";
-        assert_eq!(lines, [first, "  - A: is too long (limit 65536) [too_long]", "  - B: new_word"]);
+        let expected = [
+            "error: The server refused the input; nothing was changed.",
+            "  - A: is too long (limit 65536) [too_long]",
+            "  - B: new word [new_word]",
+            "  - and 7 more",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -205,6 +226,7 @@ mod tests {
             (Code::NotFound, info("AGENT_NOT_FOUND", &[]), "`superserve agents list`"),
             (Code::ResourceExhausted, retry, "Try again in 3 s."),
             (Code::Unavailable, ErrorDetails::new(), "http://a is not available"),
+            (Code::OutOfRange, ErrorDetails::new(), "fewer or smaller values"),
             (Code::Unimplemented, ErrorDetails::new(), "--api-url"),
             (Code::DataLoss, ErrorDetails::new(), "operator"),
             (Code::Internal, ErrorDetails::new(), "log"),

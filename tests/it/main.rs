@@ -15,6 +15,7 @@ mod budgets;
 mod cli;
 mod cli_dotenv;
 mod cli_json;
+mod cli_limits;
 mod cli_run;
 mod cli_run_env;
 mod cli_run_watch;

@@ -58,7 +58,8 @@ impl Listing<5> for Runs {
     }
 
     fn cells(&self, run: &Run) -> [String; 5] {
-        let shown = run.secrets.iter().filter(|secret| self.key.as_ref().is_none_or(|key| secret.key == *key));
+        let shown =
+            run.secrets.iter().filter(|secret| self.key.as_ref().is_none_or(|key| secret.key == *key));
         let secrets: Vec<_> =
             shown.map(|AuditedSecret { key, version, fingerprint: _ }| format!("{key}@{version}")).collect();
         let run_id = if run.run_id.is_empty() { "-".to_owned() } else { run.run_id.clone() };
