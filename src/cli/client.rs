@@ -264,7 +264,7 @@ fn hint_at_id(failure: Failure) -> Failure {
 
 /// Whether the same call may succeed a moment later: the server says so, or the connection broke.
 fn is_passing(status: &Status) -> bool {
-    status.code() == Code::Unavailable || (status.code() == Code::Unknown && status.source().is_some())
+    status.code() == Code::Unavailable || refusal::is_broken_connection(status)
 }
 
 fn pause(attempt: u32, status: &Status) -> Duration {

@@ -5,13 +5,18 @@
 
 use std::{
     fs::File,
+    future,
     io::{self, ErrorKind, IsTerminal as _, Read},
     os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -91,7 +96,7 @@ impl Input {
     /// When the person gives up, or the terminal cannot be read.
     pub(crate) async fn ask_hidden(&self, question: String) -> Result<Zeroizing<String>, Failure> {
         // With a handler in place Ctrl-C does not kill: the prompt itself sees it and restores the terminal
-        let _handler = interrupts()?;
+        hear_interrupts()?;
         let read = move || terminal::ask_hidden(&question);
         on_thread(read).await.map_err(|error| {
             if error.kind() == ErrorKind::Interrupted {
@@ -129,17 +134,33 @@ impl Input {
 /// # Errors
 /// At Ctrl-C.
 pub(crate) async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let mut interrupts = interrupts()?;
+    hear_interrupts()?;
     tokio::select! {
         biased;
         done = work => Ok(done),
-        _ = interrupts.recv() => Err(interrupted()),
+        () = interrupt() => Err(interrupted()),
     }
 }
 
-fn interrupts() -> Result<tokio::signal::unix::Signal, Failure> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .map_err(|error| Failure::local(format!("Cannot listen for Ctrl-C: {error}.")))
+/// Hears Ctrl-C from now on. One for all waits, so that what comes between two of them ends the second.
+static INTERRUPTS: Mutex<Option<Signal>> = Mutex::new(None);
+
+fn hear_interrupts() -> Result<(), Failure> {
+    let mut heard = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if heard.is_none() {
+        let listening = signal(SignalKind::interrupt());
+        *heard =
+            Some(listening.map_err(|error| Failure::local(format!("Cannot listen for Ctrl-C: {error}.")))?);
+    }
+    Ok(())
+}
+
+async fn interrupt() {
+    future::poll_fn(|context| {
+        let mut heard = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.as_mut().map_or(Poll::Pending, |heard| heard.poll_recv(context).map(drop))
+    })
+    .await;
 }
 
 fn interrupted() -> Failure {

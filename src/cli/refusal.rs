@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, error::Error as _, time::Duration};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::{
@@ -22,6 +22,9 @@ pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 /// Reason of a failure: the key is not set.
 pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 
+/// What to do when no answer came.
+const UNKNOWN: &str = "It is not known whether it did what was asked: look before you try again.";
+
 /// The details of an error, as far as they are there.
 struct Details {
     reason: String,
@@ -33,6 +36,9 @@ struct Details {
 
 /// The failure that a status means. `url` is the server it came from.
 pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
+    if is_broken_connection(status) {
+        return unreachable(url, "the connection broke").hint(UNKNOWN);
+    }
     let details = Details::of(status);
     match status.code() {
         Code::Unauthenticated => unauthenticated(),
@@ -45,7 +51,6 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::FailedPrecondition if !details.missing.is_empty() => missing(&details),
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
-        Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
         Code::Unavailable => {
             Failure::new(Exit::Server, format!("The service at {url} is not available."))
                 .because(UNREACHABLE)
@@ -53,7 +58,7 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
-                .hint("It is not known whether it did what was asked: look before you try again.")
+                .hint(UNKNOWN)
         }
         Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
             .hint("Is it a superserve server of this version? Check --api-url or SUPERSERVE_API_URL."),
@@ -64,6 +69,19 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
             Failure::new(Exit::Server, "The server failed.").hint("Its log says more.")
         }
     }
+}
+
+/// Whether there was no answer because the connection broke: what a server answers has no cause on this side,
+/// and a call that took too long has another.
+pub(crate) fn is_broken_connection(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(cause) = next {
+        if cause.is::<TimeoutExpired>() {
+            return false;
+        }
+        next = cause.source();
+    }
+    status.source().is_some()
 }
 
 /// No connection.
@@ -247,5 +265,8 @@ mod tests {
     fn a_broken_connection_names_the_server() {
         let failure = from_status(&Status::from_error("reset".into()), "http://a");
         assert!(failure.to_string().contains("Cannot reach the server at http://a"), "{failure}");
+        let late = Status::from_error(Box::new(TimeoutExpired(())));
+        let text = from_status(&late, "http://a").to_string();
+        assert!(text.contains("http://a did not answer in time.\nIt is not known"), "{text}");
     }
 }

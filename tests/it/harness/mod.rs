@@ -7,6 +7,8 @@
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`relay`] | an address that stays the same for a server that does not, or that hangs up |
+//! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents, tokens and locks that a case begins with |
 //! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
 //! | [`search`] | finds a text in whatever form it was written |
@@ -17,6 +19,8 @@ pub(crate) mod cli;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod postgres;
+pub(crate) mod programs;
+pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod search;
 pub(crate) mod server;
