@@ -49,8 +49,9 @@ fn a_strict_server_is_believed() {
     assert!(refused.contains("\n  - A: is too long (limit 8) [too_long]\n"), "{refused}");
     assert!(refused.contains("\n  - LONG_KEY: a key is letters"), "{refused}");
     // Very many faults are told in few words, and what is left out is counted
-    let env: String = (0..300).map(|n| format!("THIS_KEY_IS_TOO_LONG_{n}=x\n")).collect();
-    let told = cli.run_with(&["secrets", "set", "demo", "--env-file", "-"], env.as_bytes()).failed(2);
+    let env: Vec<_> = (0..300).map(|n| format!("THIS_KEY_IS_TOO_LONG_{n}=x\n")).collect();
+    let told =
+        cli.run_with(&["secrets", "set", "demo", "--env-file", "-"], env.concat().as_bytes()).failed(2);
     let lines: Vec<_> = told.lines().skip(1).collect();
     assert!(lines[1].ends_with(": invalid key [invalid_key]"), "{told}");
     let (last, faults) = lines.split_last().unwrap();

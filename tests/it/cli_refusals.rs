@@ -24,9 +24,7 @@ async fn each_refusal_says_what_to_do_next() {
     let admin = server.cli();
     let declared = json!([{"name": "PORT", "pattern": "^[0-9]+$", "min_length": 2}]);
     let agent = json!({"name": "demo", "required_secrets": declared});
-    let agent = server.rest().post("/v1/agents").json(&agent).send().await.json();
-    let id = agent["id"].as_str().unwrap();
-
+    assert_eq!(server.rest().post("/v1/agents").json(&agent).send().await.status, 201);
     for (arguments, code, expected) in [
         (&["agents", "get", "agt_none"][..], 2, "error: Agent not found.\nSee `superserve agents list`.\n"),
         (
@@ -69,8 +67,12 @@ async fn each_refusal_says_what_to_do_next() {
         let output = admin.run(arguments);
         assert_eq!((output.code, output.stderr.as_str()), (code, expected), "{arguments:?}");
     }
+}
 
-    // A token for one purpose
+#[tokio::test]
+async fn a_token_for_one_purpose_is_told_what_it_lacks() {
+    let server = Server::start(Database::Sqlite);
+    let id = server.deploy("demo").await;
     let runner = server.runner("demo");
     let denied = runner.run(&["secrets", "list", "demo"]).failed(2);
     assert_eq!(
@@ -78,13 +80,13 @@ async fn each_refusal_says_what_to_do_next() {
         "error: Permission denied.\nThe token lacks the scope 'secrets:list', or does not reach this agent: ask for \
          one that has it.\n"
     );
-    let text = server.token(&["secrets:list"], &[id]).await;
+    let text = server.token(&["secrets:list"], &[&id]).await;
     let lister = Cli::new(server.address()).env("SUPERSERVE_TOKEN", &text);
     let unnamed = lister.run(&["secrets", "list", "demo"]).failed(2);
     let hint = "Finding an agent by its name needs 'agents:read': give its id, agt_…, instead.\n";
     assert_eq!(unnamed, format!("error: Permission denied.\n{hint}"));
     assert_eq!(
-        lister.run(&["secrets", "list", id]).done(),
+        lister.run(&["secrets", "list", &id]).done(),
         format!("No secrets configured for agent '{id}'\n")
     );
 }

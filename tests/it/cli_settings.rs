@@ -46,8 +46,9 @@ fn a_server_takes_flag_then_variable_then_its_file_then_toml() {
         let server = setup.start();
         let cli = server.cli();
         cli.run(&["agents", "deploy", "demo"]).done();
-        let many: String = (0..101).map(|n| format!("K{n}=x\n")).collect();
-        let refused = cli.run_with(&["secrets", "set", "demo", "--env-file", "-"], many.as_bytes()).failed(2);
+        let many: Vec<_> = (0..101).map(|n| format!("K{n}=x\n")).collect();
+        let refused =
+            cli.run_with(&["secrets", "set", "demo", "--env-file", "-"], many.concat().as_bytes()).failed(2);
         let limit = refused.split("(limit ").nth(1).and_then(|rest| rest.split(')').next());
         limit.unwrap_or_else(|| panic!("{refused}")).parse::<usize>().unwrap()
     };

@@ -43,6 +43,7 @@ mod openapi;
 mod outages;
 mod parity;
 mod postgres;
+mod readme;
 mod rest;
 mod rotation;
 mod runtime;
