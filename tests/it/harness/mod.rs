@@ -8,6 +8,8 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`relay`] | an address that stays the same for a server that does not, or that hangs up |
+//! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents, tokens and locks that a case begins with |
 //! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
 //! | [`search`] | finds a text in whatever form it was written |
@@ -19,6 +21,8 @@ pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod postgres;
+pub(crate) mod programs;
+pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod search;
 pub(crate) mod server;
