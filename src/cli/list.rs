@@ -7,9 +7,11 @@ use tonic::Status;
 
 use super::{
     client::{Client, NamedAgent},
-    failure::Failure,
+    context::Context,
+    failure::{Exit, Failure},
     output::Output,
     render,
+    settings::ClientArgs,
 };
 
 /// One page: its rows, and the token of the next page, which is empty on the last.
@@ -45,6 +47,20 @@ pub(super) trait Listing<const COLUMNS: usize> {
 
     /// A row for programs.
     fn document(&self, row: &Self::Row) -> Value;
+}
+
+/// Connects, asks for all rows, and prints them.
+///
+/// # Errors
+/// When the server refuses or fails, or it cannot be written.
+pub(super) async fn print_all<L: Listing<COLUMNS>, const COLUMNS: usize>(
+    listing: &L,
+    client: &ClientArgs,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    let client = context.connect(client).await?;
+    print(listing, usize::MAX, &client, &mut context.output).await?;
+    Ok(Exit::Fine)
 }
 
 /// Asks for the first `limit` rows, and prints them.

@@ -26,9 +26,7 @@ impl List {
     /// # Errors
     /// When the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
-        let client = context.connect(client).await?;
-        list::print(&self, usize::MAX, &client, &mut context.output).await?;
-        Ok(Exit::Fine)
+        list::print_all(&self, client, context).await
     }
 }
 
