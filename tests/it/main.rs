@@ -37,6 +37,7 @@ mod many_watchers;
 mod migrations;
 mod openapi;
 mod outages;
+mod pages;
 mod parity;
 mod postgres;
 mod rest;
