@@ -39,6 +39,7 @@ mod openapi;
 mod outages;
 mod pages;
 mod parity;
+mod patterns;
 mod postgres;
 mod rest;
 mod rotation;
