@@ -1,9 +1,15 @@
 //! The binary `superserve`.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode, time::Duration};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work on blocking threads (a name look-up, a pattern) may go on when the command is done. Nobody waits
+/// for its outcome, and it cannot be interrupted.
+const GRACE: Duration = Duration::from_secs(1);
+
+fn main() -> io::Result<ExitCode> {
     superserve::telemetry::tell_panics_by_place();
-    superserve::cli::run(std::env::args_os()).await
+    let runtime = tokio::runtime::Runtime::new()?;
+    let exit = runtime.block_on(superserve::cli::run(std::env::args_os()));
+    runtime.shutdown_timeout(GRACE);
+    Ok(exit)
 }

@@ -52,12 +52,6 @@ impl Place<'_> {
 impl Sealed {
     /// What the database keeps.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// What the database keeps.
-    #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
@@ -248,7 +242,7 @@ mod tests {
         let value = SecretValue::from_opened("value".into());
         let sealed = known_key().seal(&home().place(), &value, &Random::new()).unwrap();
         assert_eq!(format!("{sealed:?}"), "Sealed(157 bytes)");
-        assert_eq!(sealed.as_bytes().len(), 157);
+        assert_eq!(sealed.0.len(), 157);
     }
 
     proptest! {
@@ -294,7 +288,7 @@ mod tests {
         fn it_opens_in_its_place_alone(from in places(), to in places()) {
             let value = SecretValue::from_opened("value".into());
             let sealed = known_key().seal(&from.place(), &value, &Random::new()).unwrap();
-            let opened = known_key().open(&to.place(), sealed.as_bytes());
+            let opened = known_key().open(&to.place(), &sealed.0);
             prop_assert_eq!(opened.is_ok(), from == to);
         }
 

@@ -38,7 +38,7 @@ pub enum UnwrapError {
     Crypto(#[from] CryptoError),
 }
 
-/// A keyring cannot be read, or not be changed as asked.
+/// A keyring cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
     /// Not JSON.
@@ -78,9 +78,6 @@ pub enum KeyringError {
     /// Two keys are primary.
     #[error("the keyring has two primary keys: {0} and {1}")]
     TwoPrimaries(KekId, KekId),
-    /// The keyring has no key of this id.
-    #[error("the keyring has no key {0}")]
-    UnknownKey(KekId),
     /// The computation could not be done.
     #[error(transparent)]
     Crypto(#[from] CryptoError),

@@ -1,15 +1,12 @@
 //! The key-encryption keys of an installation.
 
-use std::{fmt, iter, mem};
+use std::{fmt, iter};
 
 use super::kek::{Kek, check_value_fingerprint};
-use super::{CryptoError, KekState, KeyCheck, KeyringError, Random};
+use super::{CryptoError, KekState, KeyCheck, Random};
 use crate::domain::{KekId, Timestamp};
 
 /// Key-encryption keys with different ids, one of them primary. There is no empty keyring.
-///
-/// To rotate: [`Keyring::add_key`], give the file to every replica, [`Keyring::promote`], give it to them
-/// again, [`Keyring::rewrap`] what older keys wrapped. Then nothing needs those any more.
 pub struct Keyring {
     pub(super) primary: Kek,
     pub(super) others: Vec<Kek>,
@@ -33,7 +30,7 @@ impl Keyring {
         Ok(Self { primary: Kek::generate(random, now)?, others: Vec::new() })
     }
 
-    /// Adds a new key, decrypt-only until [`Keyring::promote`], and says its id.
+    /// Adds a new key, which is decrypt-only, and says its id.
     ///
     /// # Errors
     /// [`CryptoError::NoRandomness`]; the keyring is then as it was.
@@ -42,21 +39,6 @@ impl Keyring {
         let id = kek.id.clone();
         self.others.push(kek);
         Ok(id)
-    }
-
-    /// Makes this key primary, and the one that was so decrypt-only.
-    ///
-    /// # Errors
-    /// [`KeyringError::UnknownKey`].
-    pub fn promote(&mut self, id: &KekId) -> Result<(), KeyringError> {
-        if self.primary.id == *id {
-            return Ok(());
-        }
-        match self.others.iter_mut().find(|kek| kek.id == *id) {
-            Some(kek) => mem::swap(&mut self.primary, kek),
-            None => return Err(KeyringError::UnknownKey(id.clone())),
-        }
-        Ok(())
     }
 
     /// The key that wraps.
@@ -144,25 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_waits_for_its_promotion() {
+    fn a_new_key_only_decrypts() {
         let mut keyring = keyring();
         let first = keyring.primary().id().clone();
         let second = keyring.add_key(&Random::new(), Timestamp(2)).unwrap();
-        assert_eq!(keyring.primary().id(), &first);
-        assert_eq!(keyring.get(&second).unwrap().state(), KekState::DecryptOnly);
-        keyring.promote(&second).unwrap();
-        keyring.promote(&second).unwrap();
+        assert_eq!(keyring.get(&second).unwrap().created_at(), Timestamp(2));
         let states: Vec<_> = keyring.entries().map(|key| (key.id().clone(), key.state())).collect();
-        assert_eq!(states, [(second, KekState::Primary), (first, KekState::DecryptOnly)]);
-        assert_eq!(keyring.primary().created_at(), Timestamp(2));
-    }
-
-    #[test]
-    fn a_key_that_is_not_there_cannot_be_promoted() {
-        let (mut keyring, stranger) = (keyring(), KekId::from_random(7));
-        let before = keyring.primary().id().clone();
-        assert_eq!(keyring.promote(&stranger), Err(KeyringError::UnknownKey(stranger)));
-        assert_eq!(keyring.primary().id(), &before);
+        assert_eq!(states, [(first, KekState::Primary), (second, KekState::DecryptOnly)]);
     }
 
     #[test]

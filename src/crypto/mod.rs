@@ -10,8 +10,7 @@
 //!                                               └► request key ── tells equal requests from new ones
 //! ```
 //!
-//! - A [`Keyring`] holds the KEKs: one *primary*, which wraps, and any number that only unwrap. Changing
-//!   the primary re-wraps one small blob an agent ([`Keyring::rewrap`]); no value is touched. A new key
+//! - A [`Keyring`] holds the KEKs: one *primary*, which wraps, and any number that only unwrap. A new key
 //!   starts as decrypt-only, so that every replica can have it before the first one wraps under it.
 //! - A [`DataKey`] is random and belongs to one agent. Destroying its only wrapped copy kills every value
 //!   of the agent, in backups too, and no agent's key says anything about another's.
@@ -35,8 +34,7 @@
 //! # What is not promised
 //!
 //! Our own copies of keys and values are wiped when they are dropped. What [`ring`] derives for itself (AES
-//! key schedules, HMAC states) cannot be: it offers no way. Hence the bound on how long a [`DataKey`] is
-//! cached, and no core dumps.
+//! key schedules, HMAC states) cannot be: it offers no way. Hence a [`DataKey`] lives no longer than its call.
 //!
 //! # To change a format
 //!

@@ -4,7 +4,7 @@ use regex::RegexBuilder;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AgentId, Fault, FaultCode, Faults, Limits, Revision, SecretName, SecretValue, TenantId, Timestamp,
+    AgentId, Fault, FaultCode, Faults, Limits, Revision, SecretName, SecretValue, TenantId, Timestamp, Weigh,
 };
 
 /// The longest name of an agent, in characters.
@@ -200,6 +200,18 @@ impl Agent {
             .filter(|required| !required.optional && !is_set(&required.name))
             .map(|required| SecretName::from_stored(required.name.clone()))
             .collect()
+    }
+}
+
+impl Weigh for Agent {
+    fn weight(&self) -> usize {
+        let command = self.command.as_ref().map_or(0, |command| command.as_str().len());
+        let keys: usize = self.keys.iter().map(|key| key.as_str().len() + 8).sum();
+        let required = self.required_secrets.iter();
+        // A name may be told twice: as required, and as missing
+        let required: usize =
+            required.map(|it| 2 * it.name.len() + it.description.len() + it.pattern.len() + 32).sum();
+        self.name.as_str().len() + command + keys + required + 128
     }
 }
 

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, EventId, Revision, TenantId, Timestamp};
+use super::{AgentId, EventId, Revision, TenantId, Timestamp, Weigh};
 
 /// What was done. The words are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Action {
     AgentDelete,
     /// Secrets were set.
     SecretsSet,
+    /// Values were held against those that are set, and nothing was changed.
+    SecretsValidate,
     /// A secret was deleted.
     SecretsDelete,
     /// Values were handed out.
@@ -77,11 +79,21 @@ pub struct AuditedSecret {
     pub is_previous: bool,
 }
 
+impl Weigh for AuditEvent {
+    fn weight(&self) -> usize {
+        let texts = [&self.actor, &self.origin.request_id, &self.origin.remote, &self.run_id, &self.subject];
+        let texts: usize = texts.into_iter().map(String::len).sum();
+        let secrets: usize = self.secrets.iter().map(|it| it.key.len() + it.fingerprint.len() + 32).sum();
+        texts + secrets + 128
+    }
+}
+
 impl Action {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AgentDeploy,
         Self::AgentDelete,
         Self::SecretsSet,
+        Self::SecretsValidate,
         Self::SecretsDelete,
         Self::SecretsResolve,
         Self::TokenCreate,
@@ -95,6 +107,7 @@ impl Action {
             Self::AgentDeploy => "agent.deploy",
             Self::AgentDelete => "agent.delete",
             Self::SecretsSet => "secrets.set",
+            Self::SecretsValidate => "secrets.validate",
             Self::SecretsDelete => "secrets.delete",
             Self::SecretsResolve => "secrets.resolve",
             Self::TokenCreate => "token.create",

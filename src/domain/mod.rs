@@ -40,7 +40,7 @@ pub use audit::{Action, AuditEvent, AuditedSecret, Origin};
 pub use fault::{Fault, FaultCode, Faults};
 pub use id::{AgentId, EventId, IdempotencyKey, KekId, RunId, TenantId, TokenId, base62};
 pub use limits::Limits;
-pub use page::{Page, PageRequest};
+pub use page::{Page, PageRequest, Weigh};
 pub use principal::{AgentScope, Principal, Scope, TokenGrant, TokenRecord};
 pub use secret::{SecretMetadata, SecretName, SecretValue};
 pub use time::{Revision, Timestamp};

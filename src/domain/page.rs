@@ -3,6 +3,16 @@
 /// The most rows of one page, and the number when none is asked for.
 const MAX_PAGE: u32 = 100;
 
+/// The most bytes of one page, as [`Weigh`] counts them: half of what gRPC clients accept in an answer unless told
+/// otherwise. A row that is heavier comes alone.
+const MAX_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// What a row takes of a page.
+pub trait Weigh {
+    /// About how many bytes it takes in an answer: no fewer than its texts have.
+    fn weight(&self) -> usize;
+}
+
 /// Which page of a list.
 #[derive(Clone, Debug)]
 pub struct PageRequest<Cursor> {
@@ -30,27 +40,49 @@ impl<Cursor> PageRequest<Cursor> {
     }
 }
 
-impl<Row, Cursor> Page<Row, Cursor> {
-    /// Makes a page of `size` rows from a query that asked for one more, to learn whether there is one.
+impl<Row: Weigh, Cursor> Page<Row, Cursor> {
+    /// Makes a page of `size` rows, or fewer if they are heavy, from a query that asked for one more, to learn
+    /// whether there is one.
     #[must_use]
     pub fn from_overfull(mut rows: Vec<Row>, size: u64, cursor: impl FnOnce(&Row) -> Cursor) -> Self {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        let more = rows.len() > size;
-        rows.truncate(size);
+        let mut weight = 0_usize;
+        let fits = |row: &Row| {
+            let is_first = weight == 0;
+            weight = weight.saturating_add(row.weight());
+            is_first || weight <= MAX_PAGE_BYTES
+        };
+        let fitting = rows.iter().take(size).map(fits).take_while(|fits| *fits).count();
+        let more = rows.len() > fitting;
+        rows.truncate(fitting);
         let next = if more { rows.last().map(cursor) } else { None };
         Self { rows, next }
-    }
-
-    /// The same page with other rows.
-    #[must_use]
-    pub fn map<Other>(self, convert: impl FnMut(Row) -> Other) -> Page<Other, Cursor> {
-        Page { rows: self.rows.into_iter().map(convert).collect(), next: self.next }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Weigh for usize {
+        fn weight(&self) -> usize {
+            *self
+        }
+    }
+
+    #[test]
+    fn a_page_of_heavy_rows_ends_early() {
+        let half = MAX_PAGE_BYTES / 2;
+        let page = |rows: &[usize]| Page::from_overfull(rows.to_vec(), 10, |row| *row);
+        let cut = page(&[half, half, 1, 2]);
+        assert_eq!((cut.rows, cut.next), (vec![half, half], Some(half)));
+        let alone = page(&[MAX_PAGE_BYTES + 1, 1]);
+        assert_eq!((alone.rows, alone.next), (vec![MAX_PAGE_BYTES + 1], Some(MAX_PAGE_BYTES + 1)));
+        let last = page(&[half, half]);
+        assert_eq!((last.rows.len(), last.next), (2, None));
+        let none = page(&[]);
+        assert_eq!((none.rows.len(), none.next), (0, None));
+    }
 
     #[test]
     fn the_last_page_has_no_next() {

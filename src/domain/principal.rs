@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::{AgentId, Fault, FaultCode, Faults, TenantId, Timestamp, TokenId};
+use super::{AgentId, Fault, FaultCode, Faults, TenantId, Timestamp, TokenId, Weigh};
 
 /// Longest name of a token, in characters.
 const MAX_NAME_CHARS: usize = 128;
@@ -216,6 +216,16 @@ fn parse_each<T: Ord>(
 }
 
 // === impl TokenRecord ===
+
+impl Weigh for TokenRecord {
+    fn weight(&self) -> usize {
+        let agents: usize = match &self.grant.agents {
+            AgentScope::All => 0,
+            AgentScope::Only(ids) => ids.iter().map(|id| id.as_str().len() + 8).sum(),
+        };
+        self.grant.name.len() + self.grant.email.len() + agents + 32 * self.grant.scopes.len() + 128
+    }
+}
 
 impl TokenRecord {
     /// Whether the token may be used at this time.

@@ -44,7 +44,7 @@ impl Service {
     /// [`Error::Invalid`] with all faults; [`Error::Store`].
     pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
         call.needs(Scope::AgentsWrite)?;
-        let deployment = Arc::new(self.prepare(call, new)?);
+        let deployment = Arc::new(self.prepare(call, new).await?);
         let (service, call) = (self.clone(), call.clone());
         self.write(move |tx| {
             let (service, call, deployment) = (service.clone(), call.clone(), Arc::clone(&deployment));
@@ -53,15 +53,14 @@ impl Service {
         .await
     }
 
-    fn prepare(&self, call: &Call, new: NewAgent) -> Result<Deployment, Error> {
+    async fn prepare(&self, call: &Call, new: NewAgent) -> Result<Deployment, Error> {
         let NewAgent { name, command, required_secrets, mut faults } = new;
         let name = name
             .and_then(|name| AgentName::new(&name).map_err(|code| Fault::new("name", code)))
             .map_err(|fault| faults.push(fault));
         let command = Command::new(&command).map_err(|code| faults.push(Fault::new("command", code)));
-        if let Err(more) = RequiredSecret::check_all(&required_secrets, &self.parts.limits) {
-            faults.extend(more);
-        }
+        let (required_secrets, checked) = self.check_required_secrets(required_secrets).await?;
+        faults.extend(checked.err().unwrap_or_default());
         let (Ok(name), Ok(command), true) = (name, command, faults.is_empty()) else {
             return Err(Error::Invalid(faults));
         };
@@ -71,6 +70,23 @@ impl Service {
         let wrapped = self.parts.keyring.wrap(&data_key, &tenant, &id, &self.parts.random)?;
         let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
         Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
+    }
+
+    /// Checks declarations and gives them back. Their patterns have to be compiled for it.
+    async fn check_required_secrets(
+        &self,
+        declared: Vec<RequiredSecret>,
+    ) -> Result<(Vec<RequiredSecret>, Result<(), Faults>), Error> {
+        let limits = self.parts.limits.clone();
+        if !declared.iter().any(RequiredSecret::has_pattern) {
+            let checked = RequiredSecret::check_all(&declared, &limits);
+            return Ok((declared, checked));
+        }
+        let check = move || {
+            let checked = RequiredSecret::check_all(&declared, &limits);
+            (declared, checked)
+        };
+        self.parts.heavy.run(check).await
     }
 
     async fn apply_deploy(&self, tx: &Tx, call: &Call, deployment: &Deployment) -> Result<Deployed, Error> {

@@ -52,7 +52,8 @@ impl Service {
 
     /// Lists what an agent gave to runs, newest first; of a run that has a name, only the last. Only those
     /// that were given `key`, if it is not empty; only those that hold another version than is set now, if
-    /// `stale`. A page may end early where many runs had to be read for it. The service does not know when a run has ended.
+    /// `stale`. A page may end early, also with no run at all, where many had to be read for it. The service
+    /// does not know when a run has ended.
     ///
     /// # Errors
     /// As [`Service::list_events`].
@@ -60,12 +61,12 @@ impl Service {
         let ListRuns { agent, key, stale, page_size, page_token } = request;
         let id = call.needs_on(Scope::AuditRead, &agent)?;
         let mut page = page_token::request(page_size, &page_token, |text| EventId::parse(&text))?;
-        let wanted = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let wanted = page.size;
         let now = self.versions_now(call, &id).await?;
         // What is asked for may be rare: read on until a page is full, the list ends or it takes too long
         page.size = PageRequest::<EventId>::new(0, None).size;
         let (mut rows, mut read) = (Vec::new(), 0);
-        while rows.len() < wanted && read < READ_AT_MOST {
+        while (rows.len() as u64) < wanted && read < READ_AT_MOST {
             let found = self.parts.store.runs(call.tenant(), &id, &page).await?;
             read += found.rows.len();
             rows.extend(found.rows.into_iter().filter(|run| is_asked_for(run, &key, stale.then_some(&now))));
@@ -74,13 +75,8 @@ impl Service {
                 break;
             }
         }
-        let next = if rows.len() > wanted {
-            rows.get(wanted - 1).map(|run: &Run| run.id.clone())
-        } else {
-            page.after
-        };
-        rows.truncate(wanted);
-        Ok(page_token::page(Page { rows, next }, |id| id.to_string()))
+        let Page { rows, next } = Page::from_overfull(rows, wanted, |run: &Run| run.id.clone());
+        Ok(page_token::page(Page { rows, next: next.or(page.after) }, |id| id.to_string()))
     }
 
     /// The version of each key that is set now; none if the agent is gone.

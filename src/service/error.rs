@@ -132,7 +132,10 @@ impl Error {
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(
-                store::Error::Inconsistent(_) | store::Error::Refused(_) | store::Error::Setup(_),
+                store::Error::Inconsistent(_)
+                | store::Error::Refused(_)
+                | store::Error::Setup(_)
+                | store::Error::Panicked,
             )
             | Self::Crypto(_)
             | Self::Bug(_) => Kind::Internal,

@@ -2,17 +2,20 @@
 //!
 //! Each operation is a method of [`Service`] that takes the [`Call`] it is for. It asks for the scope
 //! first, then checks the input and says all that is wrong with it, then does everything in one
-//! transaction with its audit record. Status codes and wire types are unknown here.
+//! transaction with its audit record; a resolve, which changes nothing, records itself in a transaction right
+//! after it has read, before a value leaves. Status codes and wire types are unknown here.
 //!
 //! To add one: a method in the file of its subject, an [`Action`] if it changes
 //! something, and a call of it in each transport.
 
 mod agents;
 mod audit;
+mod change;
 mod channels;
 mod clock;
 mod delete_secret;
 mod error;
+mod heavy;
 mod idempotency;
 mod keys;
 mod overlap;
@@ -64,6 +67,7 @@ struct Inner {
     limits: Limits,
     closing: CancellationToken,
     watched: watch::Watched,
+    heavy: heavy::Heavy,
 }
 
 /// What the operations work with.
@@ -99,8 +103,9 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, random, clock, limits, closing } = parts;
-        let watched = watch::Watched::default();
-        Self { parts: Arc::new(Inner { store, keyring, random, clock, limits, closing, watched }) }
+        let (watched, heavy) = (watch::Watched::default(), heavy::Heavy::default());
+        let parts = Inner { store, keyring, random, clock, limits, closing, watched, heavy };
+        Self { parts: Arc::new(parts) }
     }
 
     /// Whether the database answers.

@@ -120,13 +120,24 @@ impl Checked {
 
     /// Holds the entries to what the agent declares and says what is wrong in all.
     pub(super) fn faults_for(&self, required: &[RequiredSecret]) -> Faults {
-        let mut faults = self.faults.clone();
-        for (name, value) in &self.entries {
-            for declared in required.iter().filter(|declared| declared.name == name.as_str()) {
-                faults.extend(declared.faults_of(value));
-            }
-        }
-        faults
+        let told = self.declared(required).flat_map(|(declared, value)| declared.faults_of(value));
+        self.faults.iter().cloned().chain(told).collect()
+    }
+
+    /// Whether holding the entries to what the agent declares takes more than a moment.
+    pub(super) fn meets_a_pattern(&self, required: &[RequiredSecret]) -> bool {
+        self.declared(required).any(|(declared, _)| declared.has_pattern())
+    }
+
+    /// The entries that the agent declares, sorted by name.
+    fn declared<'a>(
+        &'a self,
+        required: &'a [RequiredSecret],
+    ) -> impl Iterator<Item = (&'a RequiredSecret, &'a SecretValue)> {
+        self.entries.iter().flat_map(move |(name, value)| {
+            let of_name = required.iter().filter(move |declared| declared.name == name.as_str());
+            of_name.map(move |declared| (declared, value))
+        })
     }
 }
 

@@ -1,24 +1,22 @@
 //! Set.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Call, ChangeKind, Error, RawEntry, Service,
+    change::Change,
     idempotency::{self, Attempt, revision_bytes},
     overlap::Overlap,
     plan::{Checked, Plan},
-    secrets::{Written, deleted, expect_revision, open, written},
+    secrets::{Written, expect_revision, written},
 };
 use crate::{
-    crypto::{DataKey, Place},
-    domain::{
-        Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Limits, Revision, Scope,
-        SecretName, Timestamp,
-    },
-    store::{AgentRow, PreviousSecret, SealedSecret, SealedWrite, StoredSecret, Tx},
+    crypto::DataKey,
+    domain::{AgentId, Fault, FaultCode, Faults, IdempotencyKey, RequiredSecret, Revision, Scope},
+    store::{Transient, Tx},
 };
 
 /// The longest time for which a previous value is given out: 30 days.
@@ -57,26 +55,30 @@ pub struct SetSecretsAnswer {
 }
 
 /// A set that was checked as far as can be without the database.
-struct PreparedSet {
-    call: Call,
-    agent: AgentId,
-    checked: Checked,
+pub(super) struct PreparedSet {
+    pub(super) call: Call,
+    pub(super) agent: AgentId,
+    pub(super) checked: Checked,
     expected_revision: Option<Revision>,
     idempotency_key: Option<IdempotencyKey>,
-    validate_only: bool,
+    pub(super) validate_only: bool,
     prune: bool,
-    previous_for: Option<i64>,
+    pub(super) previous_for: Option<i64>,
 }
 
-/// A set under way: the agent is locked, and what it has is read.
-struct Change<'c> {
-    tx: &'c Tx,
-    set: &'c PreparedSet,
-    agent: AgentRow,
-    key: DataKey,
-    plan: Plan,
-    overlap: Overlap,
-    at: Timestamp,
+/// What an agent's declarations say of the entries of a set.
+struct Judgement {
+    required: Vec<RequiredSecret>,
+    faults: Faults,
+}
+
+/// Why a set ends in its transaction.
+enum Stop {
+    /// It is refused, or fails.
+    Failed(Error),
+    /// The agent has these declarations, and to hold the entries to them takes too long for a transaction, in
+    /// which others wait.
+    NotJudged(Vec<RequiredSecret>),
 }
 
 // === impl Service ===
@@ -120,19 +122,40 @@ impl Service {
             prune,
             previous_for,
         });
-        let (service, id) = (self.clone(), prepared.agent.clone());
-        let written = self.write(move |tx| {
-            let (service, prepared) = (service.clone(), Arc::clone(&prepared));
-            async move { service.apply_set(tx, &prepared).await }.boxed()
-        });
-        let answer = written.await?;
-        self.tell_watchers(&id, Some(Revision(answer.written.revision)));
+        let answer = self.set_prepared(&prepared).await?;
+        self.tell_watchers(&prepared.agent, Some(Revision(answer.written.revision)));
         Ok(answer)
     }
 
-    async fn apply_set(&self, tx: &Tx, set: &PreparedSet) -> Result<SetSecretsAnswer, Error> {
+    /// Tries until what the entries were held to is what the agent declares: at once where that needs no
+    /// pattern, and else the second time, unless the agent is deployed anew meanwhile.
+    async fn set_prepared(&self, set: &Arc<PreparedSet>) -> Result<SetSecretsAnswer, Error> {
+        let mut judgement = Arc::new(set.judge(Vec::new()));
+        loop {
+            let (service, tried, judged) = (self.clone(), Arc::clone(set), Arc::clone(&judgement));
+            let written = self.parts.store.write(move |tx| {
+                let (service, set, judgement) = (service.clone(), Arc::clone(&tried), Arc::clone(&judged));
+                async move { service.apply_set(tx, &set, &judgement).await }.boxed()
+            });
+            match written.await {
+                Ok(answer) => return Ok(answer),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(Stop::NotJudged(required)) => {
+                    let set = Arc::clone(set);
+                    judgement = Arc::new(self.parts.heavy.run(move || set.judge(required)).await?);
+                }
+            }
+        }
+    }
+
+    async fn apply_set(
+        &self,
+        tx: &Tx,
+        set: &PreparedSet,
+        judgement: &Judgement,
+    ) -> Result<SetSecretsAnswer, Stop> {
         let agent = tx.lock_agent(set.call.tenant(), &set.agent).await?.ok_or(Error::AgentNotFound)?;
-        let mut faults = set.checked.faults_for(&agent.required_secrets);
+        let mut faults = set.faults_for(&agent.required_secrets, judgement)?;
         let key = self.data_key(&agent)?;
         let attempt = set.attempt(&key);
         if faults.is_empty() {
@@ -145,129 +168,45 @@ impl Service {
         let at = self.parts.clock.now();
         let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
         let overlap = Overlap::new(&plan, &stored, set.previous_for.is_some(), at);
-        let change = Change { tx, set, agent, key, plan, overlap, at };
+        let change = Change { tx, set, agent, stored, key, plan, overlap, at };
         faults.extend(change.overlap.faults(&change.plan, &self.parts.limits));
-        let of_size = change.faults_of_size(&stored, &self.parts.limits).await?;
+        let of_size = change.faults_of_size(&self.parts.limits).await?;
         faults.extend(of_size.into_iter().filter(|fault| !set.checked.faults.contains(fault)));
         if !faults.is_empty() {
-            return Err(Error::Invalid(faults));
+            return Err(Error::Invalid(faults).into());
         }
         let answer = set.answer(&change.plan, change.revision_after());
-        if !set.validate_only {
+        if set.validate_only {
+            self.record_validation(&change).await?;
+        } else {
             self.carry_out(&change).await?;
             let attempt = set.attempt(&change.key);
             attempt.remember(self, tx, &answer).await?;
         }
         Ok(answer)
     }
-
-    /// Writes what was planned, and its audit record.
-    async fn carry_out(&self, change: &Change<'_>) -> Result<(), Error> {
-        let Change { tx, set, agent, key, plan, overlap, at } = change;
-        let revision = change.revision_after();
-        let mut event = self.event(&set.call, Action::SecretsSet, Some(&agent.id))?;
-        let mut before = change.values_before().await?;
-        let mut writes = Vec::with_capacity(plan.fingerprints.len());
-        for (name, fingerprint) in &plan.fingerprints {
-            let Some(value) = set.checked.entries.get(name) else { continue };
-            let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: revision };
-            let until = at.plus_seconds(set.previous_for.unwrap_or_default());
-            let previous = before.remove(name).filter(|_| overlap.keeps_replaced(name));
-            let secret = SealedSecret {
-                name: name.clone(),
-                version: revision,
-                fingerprint: fingerprint.as_bytes().to_vec(),
-                sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
-                previous: previous.map(|secret| kept(secret, until)),
-            };
-            event.secrets.push(AuditedSecret {
-                key: name.to_string(),
-                version: revision.0,
-                fingerprint: fingerprint.short(),
-                is_previous: false,
-            });
-            writes.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
-        }
-        let pruned = plan.keys_with(ChangeKind::Pruned);
-        event.secrets.extend(pruned.iter().map(deleted));
-        event.revision = revision;
-        tx.put_secrets(&agent.id, writes).await?;
-        tx.delete_secrets(&agent.id, &pruned).await?;
-        if revision != agent.revision {
-            tx.set_revision(&agent.id, revision).await?;
-        }
-        Ok(tx.record(&event).await?)
-    }
-}
-
-// === impl Change ===
-
-impl Change<'_> {
-    /// The revision once it is carried out; where it is not to be, or changes nothing, that of now.
-    fn revision_after(&self) -> Revision {
-        let moves = self.plan.changes_anything() && !self.set.validate_only;
-        if moves { self.agent.revision.next() } else { self.agent.revision }
-    }
-
-    /// The sealed values that are to be kept when they are replaced.
-    async fn values_before(&self) -> Result<BTreeMap<SecretName, SealedSecret>, Error> {
-        if !self.overlap.keeps_any_replaced() {
-            return Ok(BTreeMap::new());
-        }
-        let secrets = self.tx.sealed_of(&self.agent.id).await?;
-        Ok(secrets.into_iter().map(|secret| (secret.name.clone(), secret)).collect())
-    }
-
-    /// What the agent's limits say of its environment after the set. The lengths of values are not kept in
-    /// the clear; their size classes are enough to accept most sets, and where they are not, the values
-    /// that stay are opened and measured.
-    async fn faults_of_size(&self, stored: &[StoredSecret], limits: &Limits) -> Result<Faults, Error> {
-        let mut faults = Faults::new();
-        if self.plan.keys.len() + self.overlap.count() > limits.keys_per_agent {
-            faults.push(Fault::over("", FaultCode::TooManyKeys, limits.keys_per_agent));
-        }
-        let entries = self.set.checked.entries.iter();
-        let new: usize = entries.map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
-        let staying = stored.iter().filter(|secret| self.plan.leaves(&secret.name));
-        let at_most: usize = staying
-            .map(|secret| secret.name.environment_bytes(DataKey::value_bytes_at_most(secret.sealed_bytes)))
-            .sum();
-        if new + at_most + self.overlap.bytes_at_most() > limits.agent_bytes
-            && new + self.measure().await? > limits.agent_bytes
-        {
-            faults.push(Fault::over("", FaultCode::AgentTooLarge, limits.agent_bytes));
-        }
-        Ok(faults)
-    }
-
-    /// The bytes of the values that stay, and of those that are given out as previous ones.
-    async fn measure(&self) -> Result<usize, Error> {
-        let mut bytes = 0;
-        for secret in self.tx.sealed_of(&self.agent.id).await? {
-            let name = &secret.name;
-            if self.plan.leaves(name) {
-                bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
-            }
-            let previous = match &secret.previous {
-                _ if self.overlap.keeps_replaced(name) => Some((secret.version, &secret.sealed)),
-                Some(previous) if self.overlap.keeps(name) => Some((previous.version, &previous.sealed)),
-                _ => None,
-            };
-            if let Some((version, sealed)) = previous {
-                bytes += name.previous().environment_bytes(self.length_of(name, version, sealed)?);
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn length_of(&self, name: &SecretName, version: Revision, sealed: &[u8]) -> Result<usize, Error> {
-        Ok(open(&self.agent, &self.key, name, version, sealed)?.expose().len())
-    }
 }
 
 // === impl PreparedSet ===
 
 impl PreparedSet {
+    /// Holds the entries to what an agent declares.
+    fn judge(&self, required: Vec<RequiredSecret>) -> Judgement {
+        let faults = self.checked.faults_for(&required);
+        Judgement { required, faults }
+    }
+
+    /// All that is wrong with the entries for an agent that declares this.
+    fn faults_for(&self, required: &[RequiredSecret], judgement: &Judgement) -> Result<Faults, Stop> {
+        if judgement.required == required {
+            Ok(judgement.faults.clone())
+        } else if self.checked.meets_a_pattern(required) {
+            Err(Stop::NotJudged(required.to_vec()))
+        } else {
+            Ok(self.checked.faults_for(required))
+        }
+    }
+
     /// Everything that makes one request differ from another.
     fn attempt(&self, key: &DataKey) -> Attempt<'_> {
         let revision = revision_bytes(self.expected_revision);
@@ -292,7 +231,19 @@ impl PreparedSet {
     }
 }
 
-fn kept(secret: SealedSecret, until: Timestamp) -> PreviousSecret {
-    let SealedSecret { name: _, version, fingerprint, sealed, previous: _ } = secret;
-    PreviousSecret { version, fingerprint, sealed, until }
+// === impl Stop ===
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl Transient for Stop {
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_transient(),
+            Self::NotJudged(_) => false,
+        }
+    }
 }

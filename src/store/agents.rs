@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait as _, EntityTrait as _, ExprTrait as _, FromQueryResult, JoinType, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, RelationTrait as _,
-    sea_query::{OnConflict, SimpleExpr},
+    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, FromQueryResult, JoinType,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, sea_query::OnConflict,
 };
 
 use super::{Error, Store, Tx, entity::agent, entity::idempotency, entity::secret};
@@ -121,38 +119,34 @@ impl Store {
         name: Option<&str>,
         page: &PageRequest<String>,
     ) -> Result<Page<Agent, String>, Error> {
-        let mut query = agent::Entity::find().filter(agent::Column::TenantId.eq(tenant.as_str()));
+        let mut query = agent::Entity::find().filter(visible(tenant, scope));
         if let Some(name) = name {
             query = query.filter(agent::Column::Name.eq(name));
-        }
-        if let AgentScope::Only(ids) = scope {
-            query = query.filter(agent::Column::Id.is_in(ids.iter().map(AgentId::as_str)));
         }
         if let Some(after) = &page.after {
             query = query.filter(agent::Column::Name.gt(after.as_str()));
         }
         let rows = query.order_by_asc(agent::Column::Name).limit(page.size + 1).all(&self.reader).await?;
-        let page = Page::from_overfull(rows, page.size, |row| row.name.clone());
-        let mut keys = self.keys_of(tenant, &page.rows).await?;
-        let agents = page.rows.into_iter().map(|row| {
+        let mut keys = self.keys_of(visible(tenant, scope), &rows).await?;
+        let agents = rows.into_iter().map(|row| {
             let keys = keys.remove(&row.id).unwrap_or_default();
             to_agent(row, keys)
         });
-        Ok(Page { rows: agents.collect::<Result<_, _>>()?, next: page.next })
+        let agents = agents.collect::<Result<_, _>>()?;
+        Ok(Page::from_overfull(agents, page.size, |agent: &Agent| agent.name.as_str().to_owned()))
     }
 
-    /// The keys of neighbouring agents: by the range of their names, so that one prepared statement serves
-    /// pages of any length.
+    /// The keys of neighbours among the `visible` agents: by the range of their names, so that one prepared
+    /// statement serves pages of any length.
     async fn keys_of(
         &self,
-        tenant: &TenantId,
+        visible: Condition,
         rows: &[agent::Model],
     ) -> Result<HashMap<String, Vec<SecretName>>, Error> {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(HashMap::new()) };
-        let in_range = agent::Column::TenantId
-            .eq(tenant.as_str())
-            .and(agent::Column::Name.gte(first.name.as_str()))
-            .and(agent::Column::Name.lte(last.name.as_str()));
+        let in_range = visible
+            .add(agent::Column::Name.gte(first.name.as_str()))
+            .add(agent::Column::Name.lte(last.name.as_str()));
         let mut keys = HashMap::<_, Vec<_>>::new();
         for key in names_of(in_range).into_model::<KeyOfAgent>().all(&self.reader).await? {
             keys.entry(key.agent_id).or_default().push(SecretName::from_stored(key.name));
@@ -253,7 +247,16 @@ impl TryFrom<agent::Model> for AgentRow {
     }
 }
 
-fn names_of(agents: SimpleExpr) -> sea_orm::Select<secret::Entity> {
+/// Those of a tenant's agents that `scope` allows.
+fn visible(tenant: &TenantId, scope: &AgentScope) -> Condition {
+    let of_tenant = Condition::all().add(agent::Column::TenantId.eq(tenant.as_str()));
+    match scope {
+        AgentScope::All => of_tenant,
+        AgentScope::Only(ids) => of_tenant.add(agent::Column::Id.is_in(ids.iter().map(AgentId::as_str))),
+    }
+}
+
+fn names_of(agents: Condition) -> sea_orm::Select<secret::Entity> {
     secret::Entity::find()
         .select_only()
         .columns([secret::Column::AgentId, secret::Column::Name])

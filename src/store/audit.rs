@@ -1,4 +1,5 @@
-//! The audit trail. Rows are added in the transaction of what they record, and never changed.
+//! The audit trail. Rows are added in the transaction of what they record, or where that writes nothing else, in
+//! one of their own before it is answered. They are never changed.
 
 use sea_orm::{
     ActiveValue::Set,

@@ -7,12 +7,12 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::Store;
+use super::{Store, pool::Pool};
 use crate::domain::{AgentId, Revision};
 
 /// The channel, on PostgreSQL.
@@ -77,18 +77,14 @@ impl Changed {
 
 impl Announcer {
     /// Starts the task that tells PostgreSQL. It ends with the last clone of the store.
-    pub(super) fn postgres(
-        connection: DatabaseConnection,
-        options: PgConnectOptions,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub(super) fn postgres(pool: Pool, options: PgConnectOptions, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tasks.spawn(tell(connection, receiver));
+        tasks.spawn(tell(pool, receiver));
         Self::Postgres(sender, Box::new(options))
     }
 }
 
-async fn tell(connection: DatabaseConnection, mut changes: mpsc::Receiver<Changed>) {
+async fn tell(pool: Pool, mut changes: mpsc::Receiver<Changed>) {
     let mut some = Vec::with_capacity(AT_ONCE);
     while changes.recv_many(&mut some, AT_ONCE).await > 0 {
         let lines: Vec<_> = some.drain(..).map(|change| change.to_line()).collect();
@@ -97,7 +93,8 @@ async fn tell(connection: DatabaseConnection, mut changes: mpsc::Receiver<Change
             "SELECT pg_notify($1, $2)",
             [CHANNEL.into(), lines.join("\n").into()],
         );
-        if let Err(error) = connection.execute_raw(notify).await {
+        // A query, so that it outlives a dead connection: what is told twice does no harm
+        if let Err(error) = pool.query_one_raw(notify).await {
             tracing::debug!(%error, "a change was not announced");
         }
     }

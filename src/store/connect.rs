@@ -5,7 +5,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-use sea_orm::{DatabaseConnection, SqlxPostgresConnector, SqlxSqliteConnector};
+use sea_orm::{SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
     ConnectOptions as _, Connection as _,
     pool::PoolOptions,
@@ -14,13 +14,19 @@ use sqlx::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, audit_queue::AuditQueue, changes::Announcer, writer::Writer};
+use super::{
+    Error, Store,
+    audit_queue::AuditQueue,
+    changes::Announcer,
+    pool::{Deaths, Pool},
+    writer::Writer,
+};
 
 /// Another process (a backup, a shell) may hold SQLite's lock this long.
 const SQLITE_BUSY: Duration = Duration::from_secs(10);
 
-/// A connection that lay idle this long is tried before it is used; trying each time costs a round trip
-/// a call.
+/// A connection that lay idle this long is tried before it is used, and sooner after [`Deaths`]; trying each
+/// time costs a round trip a call.
 const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 
 /// SQLite's readers beside the one writer.
@@ -136,7 +142,7 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .await
         .map_err(cannot)?;
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
-    let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
+    let reader = Pool::new(SqlxSqliteConnector::from_sqlx_sqlite_pool(reader), Deaths::default());
     let writer = Writer::queue(writer, tasks);
     let audit = AuditQueue::new(writer.clone(), tasks);
     Ok(Store { reader, writer, audit, announcer: Announcer::Nobody })
@@ -148,13 +154,16 @@ async fn open_postgres(
     tasks: &TaskTracker,
 ) -> Result<Store, Error> {
     let options = options.clone().application_name("superserve").disable_statement_logging();
-    let pool = PoolOptions::new()
+    let deaths = Deaths::default();
+    let suspect = deaths.clone();
+    let connections = PoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)
-        .before_acquire(|connection: &mut sqlx::PgConnection, usage| {
+        .before_acquire(move |connection: &mut sqlx::PgConnection, usage| {
+            let is_suspect = usage.idle_for > TRUSTED_IDLE || suspect.may_concern(usage.idle_for);
             Box::pin(async move {
-                if usage.idle_for > TRUSTED_IDLE {
+                if is_suspect {
                     connection.ping().await?;
                 }
                 Ok(true)
@@ -166,11 +175,11 @@ async fn open_postgres(
             let url = &config.url;
             Error::Setup(format!("cannot reach the database {url:?}: {error}"))
         })?;
-    let connection: DatabaseConnection = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-    let writer = Writer::Pool(connection.clone());
+    let pool = Pool::new(SqlxPostgresConnector::from_sqlx_postgres_pool(connections), deaths);
+    let writer = Writer::Pool(pool.clone());
     let audit = AuditQueue::new(writer.clone(), tasks);
-    let announcer = Announcer::postgres(connection.clone(), options, tasks);
-    Ok(Store { reader: connection, writer, audit, announcer })
+    let announcer = Announcer::postgres(pool.clone(), options, tasks);
+    Ok(Store { reader: pool, writer, audit, announcer })
 }
 
 #[cfg(test)]

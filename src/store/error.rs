@@ -23,6 +23,9 @@ pub enum Error {
     /// It could not be opened or its schema could not be brought up to date.
     #[error("{0}")]
     Setup(String),
+    /// What was to be done in a transaction panicked: a bug, told by the panic hook.
+    #[error("an operation panicked in its transaction")]
+    Panicked,
 }
 
 impl Error {
@@ -42,7 +45,11 @@ impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
             Self::Contended(_) => true,
-            Self::Unavailable(_) | Self::Inconsistent(_) | Self::Refused(_) | Self::Setup(_) => false,
+            Self::Unavailable(_)
+            | Self::Inconsistent(_)
+            | Self::Refused(_)
+            | Self::Setup(_)
+            | Self::Panicked => false,
         }
     }
 }
@@ -73,10 +80,25 @@ enum Class {
 fn classify(error: &DbErr) -> Class {
     match error {
         DbErr::ConnectionAcquire(_) => Class::Unavailable,
+        _ => driver_error(error).map_or(Class::Refused, classify_driver),
+    }
+}
+
+/// Whether a connection that had been made was dead: cut off, or ended by PostgreSQL (SQLSTATE 57P..: it shut
+/// down, it crashed, the session was idle too long).
+pub(super) fn is_dead_connection(error: &DbErr) -> bool {
+    let Some(error) = driver_error(error) else { return false };
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(error, sqlx::Error::Io(_)) || code.is_some_and(|code| code.starts_with("57P"))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is long")]
+fn driver_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
         DbErr::Conn(RuntimeErr::SqlxError(cause))
         | DbErr::Exec(RuntimeErr::SqlxError(cause))
-        | DbErr::Query(RuntimeErr::SqlxError(cause)) => classify_driver(cause),
-        _ => Class::Refused,
+        | DbErr::Query(RuntimeErr::SqlxError(cause)) => Some(cause),
+        _ => None,
     }
 }
 

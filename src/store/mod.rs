@@ -1,7 +1,7 @@
 //! The database: the only place that knows sea-orm. It sees sealed bytes, never a value.
 //!
 //! Reads are methods of [`Store`] and take one statement each, so that what they return was true at one
-//! moment. Writes are methods of [`Tx`], which exists only inside [`Store::write`]: all of them together
+//! moment; only [`Store::agents`] takes a second one, for the keys of its page. Writes are methods of [`Tx`], which exists only inside [`Store::write`]: all of them together
 //! happen or none does. Every query of an agent starts from its tenant or from the agent's locked row.
 //!
 //! To add a table: an entity, a migration, a file here named after it. Rules: never ask for a second
@@ -19,11 +19,10 @@ mod keys;
 mod metadata;
 mod migrate;
 mod migration;
+mod pool;
 mod secrets;
 mod tokens;
 mod writer;
-
-use sea_orm::DatabaseConnection;
 
 pub use agents::{AgentRow, Deployment, WrappedKeyRow};
 pub use changes::{Changed, Word};
@@ -38,7 +37,7 @@ pub use writer::Tx;
 /// The database, of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: DatabaseConnection,
+    reader: pool::Pool,
     writer: writer::Writer,
     audit: audit_queue::AuditQueue,
     announcer: changes::Announcer,

@@ -3,7 +3,9 @@
 //! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another
 //! one. On SQLite one task owns the one connection that writes: writes that arrive together share a
 //! transaction, each in a savepoint of its own, and so share the fsync that makes them durable. A write
-//! that fails rolls back to its savepoint and leaves its neighbours alone.
+//! that fails rolls back to its savepoint and leaves its neighbours alone; one whose caller has gone is not
+//! begun. Until their transaction is committed nobody is told anything, not even a refusal: it may rest on
+//! what a neighbour wrote.
 
 use std::{
     fmt,
@@ -11,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions,
@@ -19,7 +22,7 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, Transient};
+use super::{Error, Store, Transient, pool::Pool};
 
 /// The most writes in one SQLite transaction: more would make the first wait long for the last.
 const GROUP: usize = 64;
@@ -41,21 +44,31 @@ pub struct Tx(pub(super) DatabaseTransaction);
 #[derive(Clone)]
 pub(super) enum Writer {
     /// A transaction each.
-    Pool(DatabaseConnection),
+    Pool(Pool),
     /// One task that groups them.
-    Queue(mpsc::Sender<Job>, DatabaseConnection),
+    Queue(mpsc::Sender<Box<dyn Job>>, DatabaseConnection),
 }
 
 /// A write on its way to the task.
-pub(super) type Job = Box<dyn for<'t> FnOnce(&'t Tx) -> BoxFuture<'t, Finished> + Send>;
+#[async_trait]
+pub(super) trait Job: Send {
+    /// Whether its caller is still there.
+    fn is_awaited(&self) -> bool;
 
-/// A write that ran, and whom to tell once it is durable.
-pub(super) struct Finished {
-    keep: bool,
-    answer: Answer,
+    /// Does it, and says whether to keep what it did.
+    async fn run(&mut self, tx: &Tx) -> bool;
+
+    /// Tells its caller how it ended, now that its transaction is committed or is known not to be.
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
 }
 
-type Answer = Box<dyn FnOnce(Result<(), Error>) + Send>;
+/// A write, and who waits for it.
+struct Waiting<T, E, F> {
+    operation: F,
+    caller: oneshot::Sender<Result<T, E>>,
+    /// `None` until it ran.
+    outcome: Option<Result<T, E>>,
+}
 
 // === impl Store ===
 
@@ -64,7 +77,8 @@ impl Store {
     /// times, so it must do nothing that outlives the transaction.
     ///
     /// # Errors
-    /// What `operation` returns, or what the database says of beginning and committing.
+    /// What `operation` returns, [`Error::Panicked`] if it panics, or what the database says of beginning and
+    /// committing.
     pub async fn write<T, E, F>(&self, operation: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -75,30 +89,30 @@ impl Store {
     }
 }
 
-async fn write_pooled<T, E, F>(connection: &DatabaseConnection, operation: F) -> Result<T, E>
+async fn write_pooled<T, E, F>(pool: &Pool, operation: F) -> Result<T, E>
 where
     E: From<Error> + Transient,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
     let mut pause = FIRST_PAUSE;
     for _ in 1..ATTEMPTS {
-        match attempt(connection, &operation).await {
+        match attempt(pool, &operation).await {
             Err(error) if error.is_transient() => {}
             outcome => return outcome,
         }
         tokio::time::sleep(jittered(pause)).await;
         pause = pause.saturating_mul(2);
     }
-    attempt(connection, &operation).await
+    attempt(pool, &operation).await
 }
 
-async fn attempt<T, E, F>(connection: &DatabaseConnection, operation: &F) -> Result<T, E>
+async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>
 where
     E: From<Error>,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
-    let tx = Tx(connection.begin().await.map_err(Error::from)?);
-    match operation(&tx).await {
+    let tx = Tx(pool.begin().await.map_err(Error::from)?);
+    match run(operation, &tx).await {
         Ok(value) => {
             tx.0.commit().await.map_err(Error::from)?;
             Ok(value)
@@ -111,6 +125,16 @@ where
     }
 }
 
+/// Runs an operation. A panic is a bug of this one: its caller is told so, and others go on.
+async fn run<T, E, F>(operation: &F, tx: &Tx) -> Result<T, E>
+where
+    E: From<Error>,
+    F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
+{
+    let running = AssertUnwindSafe(async { operation(tx).await });
+    running.catch_unwind().await.unwrap_or_else(|_panic| Err(Error::Panicked.into()))
+}
+
 /// Some part of the pause, so that transactions that met do not meet again. Nothing secret depends on it.
 #[expect(clippy::disallowed_methods, reason = "the clock's lowest digits serve as dice")]
 fn jittered(pause: Duration) -> Duration {
@@ -118,29 +142,15 @@ fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(f64::from(dice) / 1000.0)
 }
 
-async fn write_queued<T, E, F>(queue: &mpsc::Sender<Job>, operation: F) -> Result<T, E>
+async fn write_queued<T, E, F>(queue: &mpsc::Sender<Box<dyn Job>>, operation: F) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<Error> + Send + 'static,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
 {
-    let (sender, receiver) = oneshot::channel();
-    let job: Job = Box::new(move |tx| {
-        Box::pin(async move {
-            let outcome = operation(tx).await;
-            let keep = outcome.is_ok();
-            let answer: Answer = Box::new(move |committed| {
-                let outcome = match committed {
-                    Ok(()) => outcome,
-                    Err(error) => outcome.and(Err(error.into())),
-                };
-                // A caller that hung up does not want to know
-                drop(sender.send(outcome));
-            });
-            Finished { keep, answer }
-        })
-    });
+    let (caller, receiver) = oneshot::channel();
     let stopped = || E::from(Error::stopped());
+    let job = Box::new(Waiting { operation, caller, outcome: None });
     queue.send(job).await.map_err(|_unsent| stopped())?;
     receiver.await.unwrap_or_else(|_dropped| Err(stopped()))
 }
@@ -163,7 +173,7 @@ impl Writer {
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
         match self {
-            Self::Pool(connection) => write_pooled(connection, operation).await,
+            Self::Pool(pool) => write_pooled(pool, operation).await,
             Self::Queue(queue, _) => write_queued(queue, operation).await,
         }
     }
@@ -171,7 +181,8 @@ impl Writer {
     /// The connection to migrate on.
     pub(super) fn connection(&self) -> &DatabaseConnection {
         match self {
-            Self::Pool(connection) | Self::Queue(_, connection) => connection,
+            Self::Pool(pool) => pool.connections(),
+            Self::Queue(_, connection) => connection,
         }
     }
 }
@@ -185,47 +196,60 @@ impl fmt::Debug for Writer {
     }
 }
 
-async fn run_queue(connection: DatabaseConnection, mut jobs: mpsc::Receiver<Job>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while jobs.recv_many(&mut group, GROUP).await > 0 {
-        let mut answers = Vec::with_capacity(group.len());
-        let committed = commit_group(&connection, &mut group, &mut answers).await.map_err(Error::from);
-        // Left over when the transaction could not begin: dropping them tells their callers
-        group.clear();
-        for answer in answers {
-            answer(committed.clone());
+// === impl Waiting ===
+
+#[async_trait]
+impl<T, E, F> Job for Waiting<T, E, F>
+where
+    T: Send + 'static,
+    E: From<Error> + Send + 'static,
+    F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+{
+    fn is_awaited(&self) -> bool {
+        !self.caller.is_closed()
+    }
+
+    async fn run(&mut self, tx: &Tx) -> bool {
+        let outcome = run(&self.operation, tx).await;
+        self.outcome.insert(outcome).is_ok()
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let Self { operation: _, caller, outcome } = *self;
+        let told = committed.map_or_else(|error| Some(Err(error.into())), |()| outcome);
+        if let Some(told) = told {
+            // A caller that hung up does not want to know
+            drop(caller.send(told));
         }
     }
 }
 
-async fn commit_group(
-    connection: &DatabaseConnection,
-    group: &mut Vec<Job>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), DbErr> {
+async fn run_queue(connection: DatabaseConnection, mut jobs: mpsc::Receiver<Box<dyn Job>>) {
+    let mut group = Vec::with_capacity(GROUP);
+    while jobs.recv_many(&mut group, GROUP).await > 0 {
+        let committed = commit_group(&connection, &mut group).await.map_err(Error::from);
+        for job in group.drain(..) {
+            job.answer(committed.clone());
+        }
+    }
+}
+
+async fn commit_group(connection: &DatabaseConnection, group: &mut [Box<dyn Job>]) -> Result<(), DbErr> {
     let immediate = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..TransactionOptions::default()
     };
     let shared = connection.begin_with_options(immediate).await?;
-    for job in group.drain(..) {
-        run_in_savepoint(&shared, job, answers).await?;
+    for job in group {
+        // Asked just before: the neighbours ahead may have taken longer than it was waited for
+        if job.is_awaited() {
+            run_in_savepoint(&shared, job.as_mut()).await?;
+        }
     }
     shared.commit().await
 }
 
-async fn run_in_savepoint(
-    shared: &DatabaseTransaction,
-    job: Job,
-    answers: &mut Vec<Answer>,
-) -> Result<(), DbErr> {
+async fn run_in_savepoint(shared: &DatabaseTransaction, job: &mut dyn Job) -> Result<(), DbErr> {
     let tx = Tx(shared.begin().await?);
-    // A panic is a bug of one operation: its caller learns that nothing happened, the others go on
-    match AssertUnwindSafe(job(&tx)).catch_unwind().await {
-        Ok(Finished { keep, answer }) => {
-            answers.push(answer);
-            if keep { tx.0.commit().await } else { tx.0.rollback().await }
-        }
-        Err(_panic) => tx.0.rollback().await,
-    }
+    if job.run(&tx).await { tx.0.commit().await } else { tx.0.rollback().await }
 }

@@ -12,7 +12,9 @@ use superserve::proto::v1::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Database, fixtures::ALL_SCOPES, grpc::Grpc, on_each_database, server::Server};
+use crate::harness::{
+    Database, fixtures::ALL_SCOPES, grpc::Grpc, on_each_database, server::Server, steps::audit,
+};
 
 on_each_database!(
     agents_are_served,
@@ -80,6 +82,15 @@ async fn secrets_are_served(database: Database) {
     let did = set(&mut grpc, mixed).await;
     assert_eq!(told(&did), [("A", Unchanged), ("B", Replaced), ("C", Added)]);
     assert_eq!((&did.changes, did.revision), (&would.changes, 2));
+    // It also said which values are equal: that it was asked, and of which, is recorded
+    let trail = audit(&grpc, &agent_id).await;
+    let validated = trail.iter().find(|event| event.action == "secrets.validate").unwrap();
+    let compared: Vec<_> = validated.secrets.iter().map(|it| (it.key.as_str(), it.version)).collect();
+    assert_eq!((compared.as_slice(), validated.revision), (&[("A", 1), ("B", 1)][..], 1));
+    assert_eq!(
+        trail.iter().map(|event| event.action.as_str()).collect::<Vec<_>>(),
+        ["secrets.set", "secrets.validate", "secrets.set", "agent.deploy"]
+    );
     let pruned =
         set(&mut grpc, SetSecretsRequest { prune: true, ..request(&[("B", "c"), ("D", "d")]) }).await;
     assert_eq!(told(&pruned), [("A", Pruned), ("B", Unchanged), ("C", Pruned), ("D", Added)]);

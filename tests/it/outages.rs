@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use serde_json::json;
 use tonic::{Code, Request};
 use tonic_health::pb::{
@@ -73,19 +73,28 @@ async fn a_database_that_goes_and_comes_back() {
 }
 
 #[tokio::test]
-async fn a_short_restart_of_the_database_is_hardly_seen() {
+async fn a_short_restart_of_the_database_is_not_seen() {
     let Some(mut cluster) = Cluster::start() else { return };
     let server = Server::start(Database::Postgres(cluster.create_database().await));
     let (rest, agent) = (server.rest(), server.deploy("demo").await);
     for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
         assert_eq!(answer.status, 200);
     }
-    cluster.kill9();
-    cluster.start_again();
-    let ready = async || (server.ops().get("/readyz").send().await.status == 200).then_some(());
-    eventually("readiness", ready).await;
-    for answer in join_all((0..40).map(|_| rest.get(&secrets_of(&agent)).send())).await {
-        assert_eq!(answer.status, 200, "{}", answer.text());
+    for round in 0..2 {
+        if round == 0 {
+            cluster.kill9();
+        } else {
+            cluster.stop();
+        }
+        cluster.start_again();
+        // Nobody waits for anything: the connections that died meanwhile are ours to deal with
+        let mut calls: Vec<_> = (0..40).map(|_| rest.get(&secrets_of(&agent)).send().boxed()).collect();
+        let body = json!({"secrets": {"A": format!("value {round}")}});
+        calls.extend((0..5).map(|_| rest.patch(&secrets_of(&agent)).json(&body).send().boxed()));
+        calls.push(server.ops().get("/readyz").send().boxed());
+        for answer in join_all(calls).await {
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
     }
 }
 

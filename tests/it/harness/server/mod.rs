@@ -17,6 +17,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -119,6 +120,16 @@ impl Server {
         let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The time that processors have spent on it.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let process = self.process.as_ref().expect("it runs");
+        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
+        // After the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths
+        let (_, fields) = stat.rsplit_once(") ").expect("Linux says it");
+        let hundredths = fields.split(' ').skip(11).take(2).map(|it| it.parse::<u64>().expect("a number"));
+        Duration::from_millis(10 * hundredths.sum::<u64>())
     }
 
     /// All that the server wrote to standard error, of all its lives.
