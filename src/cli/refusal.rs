@@ -44,9 +44,11 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::Unauthenticated => unauthenticated(),
         Code::PermissionDenied => permission_denied(&details),
         Code::NotFound => not_found(&details),
-        Code::InvalidArgument => invalid(&details),
-        Code::OutOfRange => Failure::new(Exit::Server, "The request is larger than the server takes; nothing was changed.")
-            .hint("Set fewer or smaller values at a time."),
+        Code::InvalidArgument if details.find_the_whole_too_long() => {
+            Failure::new(Exit::Server, "The request is larger than the server takes; nothing was changed.")
+                .hint("Set fewer or smaller values at a time.")
+        }
+        Code::InvalidArgument | Code::OutOfRange => invalid(&details),
         Code::Aborted if details.reason == "REVISION_MISMATCH" => conflict(&details),
         Code::FailedPrecondition if !details.missing.is_empty() => missing(&details),
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
@@ -175,6 +177,11 @@ impl Details {
         }
     }
 
+    /// Whether it is the request itself that is too long, and none of its fields.
+    fn find_the_whole_too_long(&self) -> bool {
+        self.violations.iter().any(|it| it.field.is_empty() && it.reason == "TOO_LONG")
+    }
+
     /// A line about what the server left out, because there are very many.
     fn omitted(&self) -> Option<String> {
         self.metadata.get("omitted").map(|count| format!("and {count} more"))
@@ -238,13 +245,15 @@ mod tests {
     fn says_what_to_do_next() {
         let denied = info("PERMISSION_DENIED", &[("required_scope", "secrets:write")]);
         let retry = ErrorDetails::with_retry_info(Some(Duration::from_secs(3)));
+        let too_long =
+            ErrorDetails::with_bad_request(vec![violation("", "TOO_LONG", "is too long (limit 9)")]);
         for (code, details, hint) in [
             (Code::Unauthenticated, ErrorDetails::new(), "`superserve login`, or set SUPERSERVE_TOKEN"),
             (Code::PermissionDenied, denied, "'secrets:write'"),
             (Code::NotFound, info("AGENT_NOT_FOUND", &[]), "`superserve agents list`"),
             (Code::ResourceExhausted, retry, "Try again in 3 s."),
             (Code::Unavailable, ErrorDetails::new(), "http://a is not available"),
-            (Code::OutOfRange, ErrorDetails::new(), "fewer or smaller values"),
+            (Code::InvalidArgument, too_long, "fewer or smaller values"),
             (Code::Unimplemented, ErrorDetails::new(), "--api-url"),
             (Code::DataLoss, ErrorDetails::new(), "operator"),
             (Code::Internal, ErrorDetails::new(), "log"),
