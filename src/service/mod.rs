@@ -13,6 +13,7 @@ mod channels;
 mod clock;
 mod delete_secret;
 mod error;
+mod house;
 mod idempotency;
 mod keys;
 mod overlap;
@@ -99,7 +100,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, random, clock, limits, closing } = parts;
-        let watched = watch::Watched::default();
+        let watched = watch::Watched::new(limits.watches);
         Self { parts: Arc::new(Inner { store, keyring, random, clock, limits, closing, watched }) }
     }
 

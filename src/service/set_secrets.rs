@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Call, ChangeKind, Error, RawEntry, Service,
     idempotency::{self, Attempt, revision_bytes},
-    overlap::Overlap,
+    overlap::{self, Overlap},
     plan::{Checked, Plan},
     secrets::{Written, deleted, expect_revision, open, written},
 };
@@ -18,11 +18,8 @@ use crate::{
         Action, AgentId, AuditedSecret, Fault, FaultCode, Faults, IdempotencyKey, Limits, Revision, Scope,
         SecretName, Timestamp,
     },
-    store::{AgentRow, PreviousSecret, SealedSecret, SealedWrite, StoredSecret, Tx},
+    store::{AgentRow, SealedSecret, SealedWrite, StoredSecret, Tx},
 };
-
-/// The longest time for which a previous value is given out: 30 days.
-const MAX_PREVIOUS_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// What to set.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ pub struct SetSecrets {
     pub validate_only: bool,
     /// Delete every other key.
     pub prune: bool,
-    /// For so many seconds, give out the value that each replaced key had before too.
+    /// For so many microseconds, give out the value that each key had before too; 0 to end that.
     pub previous_for: Option<i64>,
 }
 
@@ -105,10 +102,7 @@ impl Service {
             checked.faults.push(fault);
             None
         });
-        if previous_for.is_some_and(|seconds| !(1..=MAX_PREVIOUS_SECONDS).contains(&seconds)) {
-            let limit = usize::try_from(MAX_PREVIOUS_SECONDS).unwrap_or(usize::MAX);
-            checked.faults.push(Fault::over("previous_for", FaultCode::OutOfRange, limit));
-        }
+        checked.faults.extend(overlap::fault_of_time(previous_for));
         let call = call.clone();
         let prepared = Arc::new(PreparedSet {
             call,
@@ -144,7 +138,7 @@ impl Service {
         let stored = tx.stored_secrets(&agent.id).await?;
         let at = self.parts.clock.now();
         let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
-        let overlap = Overlap::new(&plan, &stored, set.previous_for.is_some(), at);
+        let overlap = Overlap::new(&plan, &stored, set.previous_for, at);
         let change = Change { tx, set, agent, key, plan, overlap, at };
         faults.extend(change.overlap.faults(&change.plan, &self.parts.limits));
         let of_size = change.faults_of_size(&stored, &self.parts.limits).await?;
@@ -152,7 +146,7 @@ impl Service {
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
         }
-        let answer = set.answer(&change.plan, change.revision_after());
+        let answer = set.answer(&change.plan, &change.overlap, change.revision_after());
         if !set.validate_only {
             self.carry_out(&change).await?;
             let attempt = set.attempt(&change.key);
@@ -171,25 +165,27 @@ impl Service {
         for (name, fingerprint) in &plan.fingerprints {
             let Some(value) = set.checked.entries.get(name) else { continue };
             let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: revision };
-            let until = at.plus_seconds(set.previous_for.unwrap_or_default());
-            let previous = before.remove(name).filter(|_| overlap.keeps_replaced(name));
+            let previous_until = overlap.keeps_replaced(name);
+            let previous = before.remove(name).zip(previous_until);
             let secret = SealedSecret {
                 name: name.clone(),
                 version: revision,
                 fingerprint: fingerprint.as_bytes().to_vec(),
                 sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
-                previous: previous.map(|secret| kept(secret, until)),
+                previous: previous.map(|(secret, until)| overlap::kept(secret, until)),
             };
             event.secrets.push(AuditedSecret {
                 key: name.to_string(),
                 version: revision.0,
                 fingerprint: fingerprint.short(),
-                is_previous: false,
+                previous_until,
+                ..AuditedSecret::default()
             });
             writes.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
         }
         let pruned = plan.keys_with(ChangeKind::Pruned);
         event.secrets.extend(pruned.iter().map(deleted));
+        event.secrets.extend(overlap.write_moved(tx, &agent.id).await?);
         event.revision = revision;
         tx.put_secrets(&agent.id, writes).await?;
         tx.delete_secrets(&agent.id, &pruned).await?;
@@ -249,7 +245,7 @@ impl Change<'_> {
                 bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
             }
             let previous = match &secret.previous {
-                _ if self.overlap.keeps_replaced(name) => Some((secret.version, &secret.sealed)),
+                _ if self.overlap.keeps_replaced(name).is_some() => Some((secret.version, &secret.sealed)),
                 Some(previous) if self.overlap.keeps(name) => Some((previous.version, &previous.sealed)),
                 _ => None,
             };
@@ -272,16 +268,17 @@ impl PreparedSet {
     fn attempt(&self, key: &DataKey) -> Attempt<'_> {
         let revision = revision_bytes(self.expected_revision);
         let flags = [u8::from(self.validate_only), u8::from(self.prune)];
-        let previous_for = self.previous_for.unwrap_or_default().to_be_bytes();
-        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags, &previous_for];
+        let previous_for = self.previous_for.map(i64::to_be_bytes);
+        let previous_for = previous_for.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
+        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags, previous_for];
         for (name, value) in &self.checked.entries {
             request.extend([name.as_str().as_bytes(), value.expose().as_bytes()]);
         }
         Attempt::new(&self.agent, self.idempotency_key.as_ref(), key, &request)
     }
 
-    fn answer(&self, plan: &Plan, revision: Revision) -> SetSecretsAnswer {
-        let warnings = self.checked.warnings.iter();
+    fn answer(&self, plan: &Plan, overlap: &Overlap, revision: Revision) -> SetSecretsAnswer {
+        let warnings = self.checked.warnings.iter().chain(overlap.warnings());
         SetSecretsAnswer {
             written: written(&plan.keys, revision),
             warnings: warnings
@@ -290,9 +287,4 @@ impl PreparedSet {
             changes: plan.changes.iter().map(|(name, kind)| (name.to_string(), *kind)).collect(),
         }
     }
-}
-
-fn kept(secret: SealedSecret, until: Timestamp) -> PreviousSecret {
-    let SealedSecret { name: _, version, fingerprint, sealed, previous: _ } = secret;
-    PreviousSecret { version, fingerprint, sealed, until }
 }

@@ -19,6 +19,7 @@ mod keys;
 mod metadata;
 mod migrate;
 mod migration;
+mod previous;
 mod secrets;
 mod tokens;
 mod writer;
@@ -26,6 +27,7 @@ mod writer;
 use sea_orm::DatabaseConnection;
 
 pub use agents::{AgentRow, Deployment, WrappedKeyRow};
+pub use audit::Given;
 pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};

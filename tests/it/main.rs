@@ -41,6 +41,7 @@ mod parity;
 mod postgres;
 mod rest;
 mod rotation;
+mod runs;
 mod runtime;
 mod secrecy;
 mod shutdown;

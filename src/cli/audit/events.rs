@@ -55,7 +55,7 @@ fn row(event: &AuditEvent) -> [String; 6] {
     let secrets: Vec<_> = event
         .secrets
         .iter()
-        .map(|AuditedSecret { key, version, fingerprint: _ }| match version {
+        .map(|AuditedSecret { key, version, .. }| match version {
             0 => key.clone(),
             version => format!("{key}@{version}"),
         })
@@ -87,7 +87,7 @@ fn document(event: &AuditEvent) -> Value {
     } = event;
     let secrets: Vec<_> = secrets
         .iter()
-        .map(|AuditedSecret { key, version, fingerprint }| {
+        .map(|AuditedSecret { key, version, fingerprint, .. }| {
             json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) })
         })
         .collect();

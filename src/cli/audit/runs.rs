@@ -38,6 +38,7 @@ pub(super) async fn fetch(
             page_token,
             key: filter.key.clone().unwrap_or_default(),
             stale: filter.stale,
+            since: None,
         };
         let mut audit = client.audit();
         async move {
@@ -84,7 +85,7 @@ fn none(agent: &NamedAgent, filter: &Filter) -> String {
 fn row(run: &Run, only: Option<&str>) -> [String; 5] {
     let shown = run.secrets.iter().filter(|secret| only.is_none_or(|only| secret.key == only));
     let secrets: Vec<_> =
-        shown.map(|AuditedSecret { key, version, fingerprint: _ }| format!("{key}@{version}")).collect();
+        shown.map(|AuditedSecret { key, version, .. }| format!("{key}@{version}")).collect();
     let run_id = if run.run_id.is_empty() { "-".to_owned() } else { run.run_id.clone() };
     [
         render::time_text(run.resolved_at.as_ref()),
@@ -96,10 +97,10 @@ fn row(run: &Run, only: Option<&str>) -> [String; 5] {
 }
 
 fn document(run: &Run) -> Value {
-    let Run { run_id, resolved_at, revision, secrets, actor } = run;
+    let Run { run_id, resolved_at, revision, secrets, actor, remote, agent_id: _ } = run;
     let secrets: Vec<_> = secrets
         .iter()
-        .map(|AuditedSecret { key, version, fingerprint }| {
+        .map(|AuditedSecret { key, version, fingerprint, .. }| {
             json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) })
         })
         .collect();
@@ -109,6 +110,7 @@ fn document(run: &Run) -> Value {
         "revision": revision,
         "secrets": secrets,
         "actor": actor,
+        "remote": remote,
     })
 }
 
@@ -167,6 +169,6 @@ mod tests {
         let run = &document["runs"][0];
         assert_eq!(run["run_id"], Value::Null);
         assert_eq!(run["secrets"][1], json!({"key": "B", "version": 1, "fingerprint": null}));
-        assert_eq!(run.as_object().unwrap().len(), 5);
+        assert_eq!(run.as_object().unwrap().len(), 6);
     }
 }
