@@ -21,7 +21,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut prost = prost_build::Config::new();
     prost.skip_debug(REDACTED.map(|name| format!("superserve.secrets.v1.{name}")));
     tonic_prost_build::configure()
-        .codec_path("crate::proto::Codec")
         // No message of ours uses these: naming a path keeps them from being generated.
         .extern_path(".google.api", "crate::proto::unused")
         .compile_fds_with_config(compiler.file_descriptor_set(), prost)?;

@@ -3,7 +3,7 @@
 //! Only this crate's own events are logged at the level that is set; those of libraries from `warn` up. A
 //! library's `trace` would show frames and headers, and with them tokens and values.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io::Write as _, panic, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -81,6 +81,19 @@ pub fn init(config: Config) {
     drop(tracing_subscriber::registry().with(filter).with(lines).try_init());
 }
 
+/// From now on, a panic in this process says where it is and no more: its words may hold a value.
+pub fn tell_panics_by_place() {
+    panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, "a panic");
+        } else {
+            // Where standard error is closed there is nobody to tell
+            drop(writeln!(std::io::stderr(), "superserve: a panic at {place}"));
+        }
+    }));
+}
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -151,5 +164,36 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("superserve_build_info"), "{text}");
+    }
+
+    /// The hook is the whole process's, so the panic is one of a process of its own: this test, run again.
+    #[test]
+    fn a_panic_tells_its_place_and_not_its_words() {
+        const AGAIN: &str = "SUPERSERVE_TEST_PANIC";
+        let words = "sentinel";
+        match std::env::var_os(AGAIN) {
+            None => {}
+            Some(log) => {
+                if log == "log" {
+                    init(Config { format: LogFormat::Json, level: Level::INFO });
+                }
+                tell_panics_by_place();
+                panic!("{words}");
+            }
+        }
+        for log in ["log", "no log"] {
+            let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+            again.args([
+                "--exact",
+                "telemetry::tests::a_panic_tells_its_place_and_not_its_words",
+                "--nocapture",
+            ]);
+            let output = again.env(AGAIN, log).env("RUST_BACKTRACE", "1").output().unwrap();
+            let all = [output.stdout, output.stderr].concat();
+            let all = String::from_utf8_lossy(&all);
+            assert!(!output.status.success() && all.contains("src/telemetry.rs:"), "{all}");
+            assert_eq!(all.contains("\"message\":\"a panic\""), log == "log", "{all}");
+            assert!(!all.contains(words), "{all}");
+        }
     }
 }

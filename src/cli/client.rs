@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     domain::AgentId,
     proto::v1::{
-        ListAgentsRequest, agents_service_client::AgentsServiceClient,
+        Agent, ListAgentsRequest, agents_service_client::AgentsServiceClient,
         audit_service_client::AuditServiceClient, runtime_service_client::RuntimeServiceClient,
         secrets_service_client::SecretsServiceClient, tokens_service_client::TokensServiceClient,
     },
@@ -23,6 +23,7 @@ use crate::{
 use super::{
     failure::{Exit, Failure},
     input::interruptible,
+    list::Page,
     refusal,
     settings::{Server, check_token},
 };
@@ -190,8 +191,8 @@ impl Client {
         }
     }
 
-    /// Reads a list page by page, until it ends or `enough` rows are there. `page` asks for the page that a
-    /// page token begins, and takes the answer apart into rows and the token of the next.
+    /// Reads a list page by page, until it ends or `enough` rows are there. A page may be empty and yet not
+    /// the last. `page` asks for the page that a page token begins.
     ///
     /// # Errors
     /// As [`Client::repeatable`].
@@ -201,7 +202,7 @@ impl Client {
         mut page: impl FnMut(String) -> F,
     ) -> Result<Vec<Row>, Failure>
     where
-        F: Future<Output = Result<(Vec<Row>, String), Status>>,
+        F: Future<Output = Result<Page<Row>, Status>>,
     {
         let (mut rows, mut token) = (Vec::new(), String::new());
         loop {
@@ -219,6 +220,16 @@ impl Client {
         }
     }
 
+    /// One page of the agents that the token reaches: of all, or only of those of exactly this name.
+    ///
+    /// # Errors
+    /// What the server answered, or that it did not.
+    pub(crate) async fn agents_page(&self, name: &str, page_token: String) -> Result<Page<Agent>, Status> {
+        let request = ListAgentsRequest { name: name.to_owned(), page_token, ..ListAgentsRequest::default() };
+        let page = self.agents().list_agents(request).await?.into_inner();
+        Ok((page.agents, page.next_page_token))
+    }
+
     /// Finds the agent that a person named by its id or its name.
     ///
     /// # Errors
@@ -233,12 +244,8 @@ impl Client {
         if agent.is_empty() {
             return Err(Failure::local("AGENT is empty: give a name or an id."));
         }
-        let request = ListAgentsRequest { name: agent.to_owned(), ..ListAgentsRequest::default() };
-        let found = self.repeatable(|| {
-            let (mut agents, request) = (self.agents(), request.clone());
-            async move { agents.list_agents(request).await }
-        });
-        let found = found.await.map_err(hint_at_id)?.agents.into_iter().find(|found| found.name == agent);
+        let found = self.pages(1, |page_token| self.agents_page(agent, page_token)).await;
+        let found = found.map_err(hint_at_id)?.into_iter().find(|found| found.name == agent);
         found.map(|found| NamedAgent { id: found.id, shown: agent.to_owned() }).ok_or_else(|| {
             Failure::new(Exit::Server, format!("Agent not found: there is no agent '{agent}'."))
                 .hint("See `superserve agents list`, or make one with `superserve agents deploy NAME`.")
@@ -257,7 +264,7 @@ fn hint_at_id(failure: Failure) -> Failure {
 
 /// Whether the same call may succeed a moment later: the server says so, or the connection broke.
 fn is_passing(status: &Status) -> bool {
-    status.code() == Code::Unavailable || (status.code() == Code::Unknown && status.source().is_some())
+    status.code() == Code::Unavailable || refusal::is_broken_connection(status)
 }
 
 fn pause(attempt: u32, status: &Status) -> Duration {
@@ -292,6 +299,32 @@ mod tests {
         assert!(!is_passing(&Status::unknown("x")));
         assert!(!is_passing(&Status::internal("x")));
         assert!(!is_passing(&Status::resource_exhausted("x")));
+    }
+
+    /// A client that never connects.
+    fn nowhere() -> Client {
+        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        Client { channel, bearer: Bearer::new("t").unwrap(), url: String::new() }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_to_its_end_over_empty_pages() {
+        let pages = [("", &[][..], "a"), ("a", &[1, 2], "b"), ("b", &[], "c"), ("c", &[3, 4], "")];
+        let client = nowhere();
+        let read = async |enough| {
+            let mut asked = 0;
+            let rows = client.pages(enough, |token| {
+                let (expected, rows, next) = pages[asked];
+                asked += 1;
+                assert_eq!(token, expected);
+                std::future::ready(Ok((rows.to_vec(), next.to_owned())))
+            });
+            (rows.await.unwrap(), asked)
+        };
+        assert_eq!(read(usize::MAX).await, (vec![1, 2, 3, 4], 4));
+        assert_eq!(read(3).await, (vec![1, 2, 3], 4));
+        assert_eq!(read(2).await, (vec![1, 2], 2), "no more is asked for than is needed");
+        assert_eq!(read(1).await, (vec![1], 2));
     }
 
     #[test]

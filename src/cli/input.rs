@@ -5,13 +5,18 @@
 
 use std::{
     fs::File,
+    future,
     io::{self, ErrorKind, IsTerminal as _, Read},
     os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -21,8 +26,9 @@ use super::{
     terminal,
 };
 
-/// The most that is read of stdin, in bytes: what one request can hold.
-pub(crate) const MAX_INPUT_BYTES: usize = 1024 * 1024;
+/// The most that is read of stdin or a file, in bytes. Linux hands at most 6 MiB to a process, so whatever is
+/// of use fits, and how much of that is too much is the server's to say.
+pub(crate) const MAX_INPUT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The longest line that is read, in bytes.
 const MAX_LINE_BYTES: usize = 4096;
@@ -57,7 +63,7 @@ impl Input {
     /// All of stdin.
     ///
     /// # Errors
-    /// When it cannot be read or is larger than 1 MiB.
+    /// When it cannot be read or is larger than [`MAX_INPUT_BYTES`].
     pub(crate) async fn read_all(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let stdin = Arc::clone(&self.stdin);
         let read = move || {
@@ -90,7 +96,7 @@ impl Input {
     /// When the person gives up, or the terminal cannot be read.
     pub(crate) async fn ask_hidden(&self, question: String) -> Result<Zeroizing<String>, Failure> {
         // With a handler in place Ctrl-C does not kill: the prompt itself sees it and restores the terminal
-        let _handler = interrupts()?;
+        hear_interrupts()?;
         let read = move || terminal::ask_hidden(&question);
         on_thread(read).await.map_err(|error| {
             if error.kind() == ErrorKind::Interrupted {
@@ -128,17 +134,33 @@ impl Input {
 /// # Errors
 /// At Ctrl-C.
 pub(crate) async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
-    let mut interrupts = interrupts()?;
+    hear_interrupts()?;
     tokio::select! {
         biased;
         done = work => Ok(done),
-        _ = interrupts.recv() => Err(interrupted()),
+        () = interrupt() => Err(interrupted()),
     }
 }
 
-fn interrupts() -> Result<tokio::signal::unix::Signal, Failure> {
-    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
-        .map_err(|error| Failure::local(format!("Cannot listen for Ctrl-C: {error}.")))
+/// Hears Ctrl-C from now on. One for all waits, so that what comes between two of them ends the second.
+static INTERRUPTS: Mutex<Option<Signal>> = Mutex::new(None);
+
+fn hear_interrupts() -> Result<(), Failure> {
+    let mut heard = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if heard.is_none() {
+        let listening = signal(SignalKind::interrupt());
+        *heard =
+            Some(listening.map_err(|error| Failure::local(format!("Cannot listen for Ctrl-C: {error}.")))?);
+    }
+    Ok(())
+}
+
+async fn interrupt() {
+    future::poll_fn(|context| {
+        let mut heard = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.as_mut().map_or(Poll::Pending, |heard| heard.poll_recv(context).map(drop))
+    })
+    .await;
 }
 
 fn interrupted() -> Failure {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `settings`, `auth_file`, `environment` | which server, as whom |
 //! | `client`, `refusal`, `faults` | calls, and their failures in words |
-//! | `input`, `terminal`, `output`, `render`, `usage` | what a person types and reads |
+//! | `input`, `terminal`, `output`, `list`, `render`, `usage` | what a person types and reads |
 //! | `dotenv` | `.env` files |
 //!
 //! Values and tokens are never printed, with one exception each for `tokens create` and `tokens generate`,
@@ -29,6 +29,7 @@ mod failure;
 mod faults;
 mod health;
 mod input;
+mod list;
 mod operator;
 mod output;
 mod random;

@@ -4,8 +4,8 @@
 
 use std::{collections::HashMap, error::Error as _, time::Duration};
 
-use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic::{Code, Status, TimeoutExpired};
+use tonic_types::{FieldViolation, StatusExt as _};
 
 use super::{
     failure::{Exit, Failure},
@@ -22,28 +22,35 @@ pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
 /// Reason of a failure: the key is not set.
 pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 
+/// What to do when no answer came.
+const UNKNOWN: &str = "It is not known whether it did what was asked: look before you try again.";
+
 /// The details of an error, as far as they are there.
 struct Details {
     reason: String,
     metadata: HashMap<String, String>,
-    violations: Vec<(String, String)>,
+    violations: Vec<FieldViolation>,
     missing: Vec<String>,
     retry_after: Option<Duration>,
 }
 
 /// The failure that a status means. `url` is the server it came from.
 pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
+    if is_broken_connection(status) {
+        return unreachable(url, "the connection broke").hint(UNKNOWN);
+    }
     let details = Details::of(status);
     match status.code() {
         Code::Unauthenticated => unauthenticated(),
         Code::PermissionDenied => permission_denied(&details),
         Code::NotFound => not_found(&details),
-        Code::InvalidArgument | Code::OutOfRange => invalid(details),
+        Code::InvalidArgument => invalid(&details),
+        Code::OutOfRange => Failure::new(Exit::Server, "The request is larger than the server takes; nothing was changed.")
+            .hint("Set fewer or smaller values at a time."),
         Code::Aborted if details.reason == "REVISION_MISMATCH" => conflict(&details),
-        Code::FailedPrecondition if !details.missing.is_empty() => missing(details.missing),
+        Code::FailedPrecondition if !details.missing.is_empty() => missing(&details),
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
-        Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
         Code::Unavailable => {
             Failure::new(Exit::Server, format!("The service at {url} is not available."))
                 .because(UNREACHABLE)
@@ -51,7 +58,7 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
-                .hint("It is not known whether it did what was asked: look before you try again.")
+                .hint(UNKNOWN)
         }
         Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
             .hint("Is it a superserve server of this version? Check --api-url or SUPERSERVE_API_URL."),
@@ -62,6 +69,19 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
             Failure::new(Exit::Server, "The server failed.").hint("Its log says more.")
         }
     }
+}
+
+/// Whether there was no answer because the connection broke: what a server answers has no cause on this side,
+/// and a call that took too long has another.
+pub(crate) fn is_broken_connection(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(cause) = next {
+        if cause.is::<TimeoutExpired>() {
+            return false;
+        }
+        next = cause.source();
+    }
+    status.source().is_some()
 }
 
 /// No connection.
@@ -102,9 +122,10 @@ fn not_found(details: &Details) -> Failure {
     Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
 }
 
-fn invalid(details: Details) -> Failure {
-    let lines = details.violations.into_iter().map(|(key, code)| faults::describe(&key, &code));
-    Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines)
+fn invalid(details: &Details) -> Failure {
+    let more = details.omitted();
+    let lines = details.violations.iter().map(|it| faults::describe(&it.field, &it.reason, &it.description));
+    Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines).lines(more)
 }
 
 fn conflict(details: &Details) -> Failure {
@@ -118,9 +139,10 @@ fn conflict(details: &Details) -> Failure {
         .hint("`superserve secrets list AGENT --json` shows what is there now, with its revision.")
 }
 
-fn missing(keys: Vec<String>) -> Failure {
+fn missing(details: &Details) -> Failure {
     Failure::new(Exit::Missing, "Required secrets are missing.")
-        .lines(keys)
+        .lines(details.missing.clone())
+        .lines(details.omitted())
         .hint("Set them with `superserve secrets set AGENT`.")
 }
 
@@ -147,16 +169,21 @@ impl Details {
         Self {
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
-            violations: violations.iter().map(|v| (v.field.clone(), v.description.clone())).collect(),
+            violations: violations.to_vec(),
             missing: unmet.unwrap_or_default().iter().map(|violation| violation.subject.clone()).collect(),
             retry_after: details.retry_info().and_then(|info| info.retry_delay),
         }
+    }
+
+    /// A line about what the server left out, because there are very many.
+    fn omitted(&self) -> Option<String> {
+        self.metadata.get("omitted").map(|count| format!("and {count} more"))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation};
+    use tonic_types::{ErrorDetails, PreconditionViolation};
 
     use super::*;
 
@@ -171,15 +198,27 @@ mod tests {
         ErrorDetails::with_error_info(reason, DOMAIN, metadata)
     }
 
+    fn violation(field: &str, reason: &str, description: &str) -> FieldViolation {
+        FieldViolation { reason: reason.to_owned(), ..FieldViolation::new(field, description) }
+    }
+
     #[test]
     fn every_fault_has_its_line() {
-        let violations =
-            [FieldViolation::new("A", "too_long (limit 65536)"), FieldViolation::new("B", "new_word")];
-        let (code, text) = told(Code::InvalidArgument, ErrorDetails::with_bad_request(violations.to_vec()));
+        let mut details = info("INVALID_FORMAT", &[("omitted", "7")]);
+        details.set_bad_request(vec![
+            violation("A", "TOO_LONG", "is too long (limit 65536)"),
+            violation("B", "NEW_WORD", ""),
+        ]);
+        let (code, text) = told(Code::InvalidArgument, details);
         assert_eq!(code, 2);
         let lines: Vec<_> = text.lines().collect();
-        let first = "error: The server refused the input; nothing was changed.";
-        assert_eq!(lines, [first, "  - A: is too long (limit 65536) [too_long]", "  - B: new_word"]);
+        let expected = [
+            "error: The server refused the input; nothing was changed.",
+            "  - A: is too long (limit 65536) [too_long]",
+            "  - B: new word [new_word]",
+            "  - and 7 more",
+        ];
+        assert_eq!(lines, expected);
     }
 
     #[test]
@@ -205,6 +244,7 @@ mod tests {
             (Code::NotFound, info("AGENT_NOT_FOUND", &[]), "`superserve agents list`"),
             (Code::ResourceExhausted, retry, "Try again in 3 s."),
             (Code::Unavailable, ErrorDetails::new(), "http://a is not available"),
+            (Code::OutOfRange, ErrorDetails::new(), "fewer or smaller values"),
             (Code::Unimplemented, ErrorDetails::new(), "--api-url"),
             (Code::DataLoss, ErrorDetails::new(), "operator"),
             (Code::Internal, ErrorDetails::new(), "log"),
@@ -225,5 +265,8 @@ mod tests {
     fn a_broken_connection_names_the_server() {
         let failure = from_status(&Status::from_error("reset".into()), "http://a");
         assert!(failure.to_string().contains("Cannot reach the server at http://a"), "{failure}");
+        let late = Status::from_error(Box::new(TimeoutExpired(())));
+        let text = from_status(&late, "http://a").to_string();
+        assert!(text.contains("http://a did not answer in time.\nIt is not known"), "{text}");
     }
 }

@@ -4,9 +4,9 @@
 
 use std::{ffi::OsString, path::Path};
 
-use clap::{Arg, Command};
+use clap::{Arg, Args as _, Command};
 
-use super::{Environment, environment::read_setting};
+use super::{Environment, ServeSettings, environment::read_setting};
 
 /// A setting that cannot be used. It names the setting and never shows a value that may be secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,9 @@ pub fn layer(
 ) -> Result<Command, SettingError> {
     let file = config_file(arguments, environment)?;
     let file = file.map(|path| read_toml(&path)).transpose()?.unwrap_or_default();
-    let known = |name: &String| command.get_arguments().any(|arg| arg.get_long() == Some(name));
+    // One file is for all commands of an operator, and `serve` has every setting there is
+    let serve = ServeSettings::augment_args(Command::new("serve"));
+    let known = |name: &String| serve.get_arguments().any(|arg| arg.get_long() == Some(name));
     if let Some(unknown) = file.keys().find(|name| !known(name)) {
         return Err(SettingError::new("--config", format!("the file has the unknown setting {unknown:?}")));
     }
@@ -113,10 +115,9 @@ fn to_text(name: &str, value: &toml::Value) -> Result<String, SettingError> {
 mod tests {
     use std::io::Write as _;
 
-    use clap::{Args as _, FromArgMatches as _};
+    use clap::FromArgMatches as _;
 
     use super::*;
-    use crate::config::ServeSettings;
 
     fn parse<const N: usize>(
         arguments: &[&str],

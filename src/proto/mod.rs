@@ -1,9 +1,6 @@
-//! The wire: what `build.rs` makes of `proto/`, and how its bytes are read.
+//! The wire: what `build.rs` makes of `proto/`.
 
-mod codec;
 mod redacted;
-
-pub use codec::Codec;
 
 /// Package `superserve.secrets.v1`: messages, clients and servers, documented by the protos' comments.
 #[expect(

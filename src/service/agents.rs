@@ -12,15 +12,15 @@ use crate::{
 };
 
 /// What to deploy, as the caller wrote it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct NewAgent {
-    /// Its name.
-    pub name: String,
+    /// Its name, or what was wrong with it already when it was read.
+    pub name: Result<String, Fault>,
     /// The command that runs it; empty for none.
     pub command: String,
     /// What it requires.
     pub required_secrets: Vec<RequiredSecret>,
-    /// What reading it has found wrong already.
+    /// What else was wrong when it was read.
     pub faults: Faults,
 }
 
@@ -55,7 +55,9 @@ impl Service {
 
     fn prepare(&self, call: &Call, new: NewAgent) -> Result<Deployment, Error> {
         let NewAgent { name, command, required_secrets, mut faults } = new;
-        let name = AgentName::new(&name).map_err(|code| faults.push(Fault::new("name", code)));
+        let name = name
+            .and_then(|name| AgentName::new(&name).map_err(|code| Fault::new("name", code)))
+            .map_err(|fault| faults.push(fault));
         let command = Command::new(&command).map_err(|code| faults.push(Fault::new("command", code)));
         if let Err(more) = RequiredSecret::check_all(&required_secrets, &self.parts.limits) {
             faults.extend(more);

@@ -7,7 +7,6 @@ use std::{error::Error as StdError, time::Duration};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
@@ -28,6 +27,12 @@ const VIOLATION_BYTES: usize = 5000;
 
 /// What protobuf adds to a violation's three texts, at most.
 const VIOLATION_OVERHEAD: usize = 12;
+
+/// The most faults in a REST error.
+const TOLD_FAULTS: usize = 1000;
+
+/// The most members of a request that are read, over either protocol: nobody mends more faults one by one.
+pub(super) const MAX_MEMBERS: usize = 10_000;
 
 /// What both protocols say of a kind of error.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +116,13 @@ pub(super) fn to_conditional_response(error: &Error) -> Response {
     response
 }
 
+/// A refusal of REST that is no error of the service.
+pub(super) fn refusal(status: StatusCode, detail: &str) -> Response {
+    envelope(status, detail, &Details::Nothing {})
+}
+
 /// The one shape of a REST error.
-pub(super) fn envelope(status: StatusCode, detail: &str, details: &Map<String, Value>) -> Response {
+fn envelope(status: StatusCode, detail: &str, details: &Details<'_>) -> Response {
     (status, axum::Json(Envelope { status: status.as_u16(), detail, details })).into_response()
 }
 
@@ -121,19 +131,55 @@ pub(super) fn envelope(status: StatusCode, detail: &str, details: &Map<String, V
 struct Envelope<'e> {
     status: u16,
     detail: &'e str,
-    details: &'e Map<String, Value>,
+    details: &'e Details<'e>,
 }
 
-fn details(error: &Error) -> Map<String, Value> {
-    let value = match error {
-        Error::PermissionDenied { required } => json!({ "required_scope": required.as_str() }),
-        Error::AgentNotFound => json!({ "code": "agent_not_found" }),
-        Error::SecretNotFound => json!({ "code": "secret_not_found" }),
-        Error::TokenNotFound => json!({ "code": "token_not_found" }),
-        Error::Invalid(faults) => json!({ "errors": faults_json(faults) }),
-        Error::RevisionMismatch { current } => json!({ "revision": current.0 }),
+/// What a REST error says to programs.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Details<'e> {
+    Nothing {},
+    Scope {
+        required_scope: &'e str,
+    },
+    Code {
+        code: &'static str,
+    },
+    Faults {
+        errors: Vec<ToldFault<'e>>,
+        /// How many more there are.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        omitted: Option<usize>,
+    },
+    Revision {
+        revision: i64,
+    },
+    Missing {
+        missing_required: Vec<&'e str>,
+    },
+}
+
+#[derive(Serialize)]
+struct ToldFault<'e> {
+    key: &'e str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<u64>,
+}
+
+fn details(error: &Error) -> Details<'_> {
+    match error {
+        Error::PermissionDenied { required } => Details::Scope { required_scope: required.as_str() },
+        Error::AgentNotFound => Details::Code { code: "agent_not_found" },
+        Error::SecretNotFound => Details::Code { code: "secret_not_found" },
+        Error::TokenNotFound => Details::Code { code: "token_not_found" },
+        Error::Invalid(faults) => Details::Faults {
+            errors: faults.iter().take(TOLD_FAULTS).map(told).collect(),
+            omitted: faults.len().checked_sub(TOLD_FAULTS).filter(|omitted| *omitted > 0),
+        },
+        Error::RevisionMismatch { current } => Details::Revision { revision: current.0 },
         Error::RequiredSecretsMissing(missing) => {
-            json!({ "missing_required": missing.iter().map(SecretName::as_str).collect::<Vec<_>>() })
+            Details::Missing { missing_required: missing.iter().map(SecretName::as_str).collect() }
         }
         Error::Unauthenticated
         | Error::RateLimited { .. }
@@ -143,17 +189,12 @@ fn details(error: &Error) -> Map<String, Value> {
         | Error::DataLoss { .. }
         | Error::Store(_)
         | Error::Crypto(_)
-        | Error::Bug(_) => json!({}),
-    };
-    if let Value::Object(map) = value { map } else { Map::new() }
+        | Error::Bug(_) => Details::Nothing {},
+    }
 }
 
-fn faults_json(faults: &Faults) -> Vec<Value> {
-    let fault = |Fault { key, code, limit }: &Fault| match limit {
-        Some(limit) => json!({ "key": key, "code": code.as_str(), "limit": limit }),
-        None => json!({ "key": key, "code": code.as_str() }),
-    };
-    faults.iter().map(fault).collect()
+fn told(Fault { key, code, limit }: &Fault) -> ToldFault<'_> {
+    ToldFault { key, code: code.as_str(), limit: *limit }
 }
 
 /// The faults as gRPC says them, and how many are left out: where they are many, first their sentences and
@@ -279,9 +320,20 @@ mod tests {
         let violation = &request.field_violations[0];
         assert_eq!((violation.field.as_str(), violation.reason.as_str()), ("A", "TOO_LONG"));
         assert_eq!(violation.description, "is too long (limit 7)");
-        assert_eq!(
-            details(&error),
-            *json!({"errors": [{"key": "A", "code": "too_long", "limit": 7}]}).as_object().unwrap()
-        );
+        assert_eq!(json(&error), r#"{"errors":[{"key":"A","code":"too_long","limit":7}]}"#);
+    }
+
+    #[test]
+    fn rest_tells_a_thousand_faults_and_counts_the_rest() {
+        let many = |count| Error::Invalid(vec![Fault::new("A", crate::domain::FaultCode::InvalidKey); count]);
+        let told = |error| json(&error).matches("invalid_key").count();
+        assert_eq!((told(many(1000)), json(&many(1000)).contains("omitted")), (1000, false));
+        assert_eq!(told(many(1002)), 1000);
+        assert!(json(&many(1002)).ends_with(r#"}],"omitted":2}"#));
+        assert_eq!(json(&Error::TimedOut), "{}");
+    }
+
+    fn json(error: &Error) -> String {
+        serde_json::to_string(&details(error)).unwrap()
     }
 }

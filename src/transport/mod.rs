@@ -1,7 +1,7 @@
 //! Words in, words out: gRPC, gRPC-Web and REST on one port. No decisions are made here.
 //!
-//! A request passes, from outside in (`layers`): its id and the access log, the net for panics, CORS; then
-//! by its content type to gRPC or REST; and there, the same for both, the limit of concurrent calls, the
+//! A request passes, from outside in (`layers`): its id and the access log, CORS; then by its content type to
+//! gRPC or REST; and there, the same for both, the net for panics, the limit of concurrent calls, the
 //! deadline, authentication and the rate limit. Then a handler of `grpc` or `http` turns its words into a
 //! call of [`Service`](crate::service::Service) and the outcome into words, errors by the one table of
 //! `error`.

@@ -1,7 +1,7 @@
 //! Which protocol a request speaks, and the id it goes by.
 
 use axum::{body::Body, response::Response};
-use http::{HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 
 use super::error::{to_response, to_status};
 use crate::service::Error;
@@ -15,6 +15,17 @@ pub(super) enum Protocol {
     Rest,
 }
 
+/// What gRPC calls itself, over HTTP/2 only.
+const GRPC: [&str; 2] = ["application/grpc", "application/grpc+proto"];
+
+/// What gRPC-Web calls itself, over any HTTP.
+const GRPC_WEB: [&str; 4] = [
+    "application/grpc-web",
+    "application/grpc-web+proto",
+    "application/grpc-web-text",
+    "application/grpc-web-text+proto",
+];
+
 /// The id of a request: the caller's, if it sent a usable one, or ours.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
@@ -25,11 +36,8 @@ impl Protocol {
     /// gRPC and gRPC-Web requests say so by their content type. What says so and cannot be (another method,
     /// or gRPC itself over HTTP/1.1) is for REST to refuse: tonic would, before a token and without a body.
     pub(super) fn of(request: &Request<Body>) -> Self {
-        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let says = |prefix: &[u8]| content_type.is_some_and(|value| value.starts_with(prefix));
-        let is_grpc = says(b"application/grpc-web")
-            || (says(b"application/grpc") && request.version() == Version::HTTP_2);
-        if is_grpc && request.method() == Method::POST { Self::Grpc } else { Self::Rest }
+        let is_grpc = request.method() == Method::POST && grpc_media_type(request).is_some();
+        if is_grpc { Self::Grpc } else { Self::Rest }
     }
 
     /// An error as this protocol says it.
@@ -38,5 +46,70 @@ impl Protocol {
             Self::Grpc => to_status(error).into_http(),
             Self::Rest => to_response(error),
         }
+    }
+}
+
+/// The media type of a body, without its parameters. A body of two is one of none.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    Some(value.to_str().ok()?.split(';').next()?.trim())
+}
+
+/// Leaves of a gRPC call's content type what tonic knows: it takes neither parameters nor capitals.
+pub(super) fn with_plain_media_type(mut request: Request<Body>) -> Request<Body> {
+    if let Some(media_type) = grpc_media_type(&request) {
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    request
+}
+
+fn grpc_media_type(request: &Request<Body>) -> Option<&'static str> {
+    let said = media_type(request.headers())?;
+    let grpc = GRPC.iter().filter(|_| request.version() == Version::HTTP_2);
+    grpc.chain(&GRPC_WEB).copied().find(|known| said.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(version: Version, content_types: &[&str]) -> Protocol {
+        let mut request = Request::post("/a.B/C").version(version);
+        for content_type in content_types {
+            request = request.header(header::CONTENT_TYPE, *content_type);
+        }
+        Protocol::of(&request.body(Body::empty()).unwrap())
+    }
+
+    #[test]
+    fn only_the_media_types_of_grpc_are_grpc() {
+        for known in GRPC {
+            assert_eq!(of(Version::HTTP_2, &[known]), Protocol::Grpc, "{known}");
+            assert_eq!(of(Version::HTTP_2, &[&format!("{known} ; a=b")]), Protocol::Grpc, "{known}");
+            assert_eq!(of(Version::HTTP_11, &[known]), Protocol::Rest, "{known}");
+        }
+        for known in GRPC_WEB {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                assert_eq!(of(version, &[known]), Protocol::Grpc, "{known}");
+                assert_eq!(of(version, &[&known.to_uppercase()]), Protocol::Grpc, "{known}");
+                assert_eq!(of(version, &[&format!("{known};charset=utf-8")]), Protocol::Grpc, "{known}");
+            }
+        }
+        for other in
+            ["application/grpcx", "application/grpc+json", "application/grpc-web+thrift", "application/json"]
+        {
+            assert_eq!(of(Version::HTTP_2, &[other]), Protocol::Rest, "{other}");
+        }
+        assert_eq!(of(Version::HTTP_2, &[]), Protocol::Rest);
+        assert_eq!(of(Version::HTTP_2, &[GRPC[0], "application/json"]), Protocol::Rest);
+    }
+
+    #[test]
+    fn tonic_gets_what_it_knows() {
+        let request =
+            Request::post("/").header(header::CONTENT_TYPE, "Application/gRPC-Web+proto; charset=utf-8");
+        let plain = with_plain_media_type(request.body(Body::empty()).unwrap());
+        assert_eq!(plain.headers()[header::CONTENT_TYPE], "application/grpc-web+proto");
     }
 }

@@ -1,11 +1,11 @@
 //! `secrets run`: what a command gets of the caller's variables, and the environment as a file.
 
-use std::{collections::BTreeMap, fs, process::Command};
+use std::{collections::BTreeMap, fs};
 
 use rexpect::process::wait::WaitStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, cli::Cli, server::Server};
+use crate::harness::{Database, cli::Cli, programs::is_there, search_path, server::Server};
 
 const PEM: &str = "-----BEGIN KEY-----\nit's \"x\" \\ $HOME\n-----END KEY-----";
 
@@ -81,8 +81,8 @@ fn a_run_may_take_less() {
 
 #[test]
 fn a_real_interpreter_sees_both_values() {
-    if Command::new("node").arg("--version").output().is_err() {
-        return; // It is installed where it matters: on the machines that build every change
+    if !is_there("node", &["--version"], search_path()) {
+        return;
     }
     let (_server, runner) = with_two_secrets();
     let script =

@@ -2,11 +2,9 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, Lines},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    io::{BufRead, BufReader, Lines},
     process::{ChildStdout, Command},
     sync::{Arc, Mutex},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -16,6 +14,7 @@ use crate::harness::{
     Database,
     cli::{Cli, Running},
     on_each_database,
+    relay::relay,
     server::Server,
     wait_for,
 };
@@ -56,27 +55,6 @@ fn next(lines: &mut Lines<BufReader<ChildStdout>>) -> String {
 fn kill(signal: &str, id: u32) {
     let status = Command::new("sh").args(["-c", &format!("kill -{signal} {id}")]).status();
     assert!(status.unwrap().success());
-}
-
-/// An address that stays the same for a server that does not keep its own.
-fn relay(behind: Arc<Mutex<SocketAddr>>) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for client in listener.incoming().map(Result::unwrap) {
-            // Nobody there: the client is hung up on
-            let Ok(server) = TcpStream::connect(*behind.lock().unwrap()) else { continue };
-            for (mut from, mut to) in
-                [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)]
-            {
-                thread::spawn(move || {
-                    let _broken = io::copy(&mut from, &mut to);
-                    let _closed = to.shutdown(Shutdown::Both);
-                });
-            }
-        }
-    });
-    address
 }
 
 fn end(running: &mut Running) -> Option<i32> {
@@ -171,7 +149,9 @@ async fn a_command_that_does_not_end_is_killed_after_the_grace() {
 async fn watching_survives_a_restart_of_the_server() {
     let (mut server, watcher) = with_one_secret(Database::Sqlite).await;
     let behind = Arc::new(Mutex::new(server.address()));
-    let watcher = watcher.env("SUPERSERVE_API_URL", &format!("http://{}", relay(Arc::clone(&behind))));
+    let now = Arc::clone(&behind);
+    let address = relay(move || Some(*now.lock().unwrap()));
+    let watcher = watcher.env("SUPERSERVE_API_URL", &format!("http://{address}"));
     let (_running, mut lines) = start(&watcher, &[], SAYS);
     assert_eq!(next(&mut lines), "started v1");
     server.kill9();
@@ -183,20 +163,41 @@ async fn watching_survives_a_restart_of_the_server() {
 }
 
 #[tokio::test]
-async fn ctrl_c_on_a_terminal_is_told_once() {
+async fn a_signal_is_told_once_whoever_sends_it() {
     let (_server, watcher) = with_one_secret(Database::Sqlite).await;
     let script = "n=0; trap 'n=$((n+1)); echo \"told $n\"' INT; trap 'exit 5' TERM; echo ready; \
                   while :; do sleep 0.02; done";
     let mut session = watcher.on_terminal(&["secrets", "run", "demo", "--watch", "--", "sh", "-c", script]);
+    let parent = session.process.child_pid.as_raw().try_into().unwrap();
     session.exp_string("ready").unwrap();
+    // The terminal tells both processes, `kill` only the one it names
     session.send_control('c').unwrap();
     session.exp_string("told 1").unwrap();
-    session.send_control('c').unwrap();
-    // Twice by the terminal, and by nobody else
+    kill("INT", parent);
     session.exp_string("told 2").unwrap();
-    let parent = session.process.child_pid.as_raw();
-    kill("TERM", parent.try_into().unwrap());
+    session.send_control('c').unwrap();
+    session.exp_string("told 3").unwrap();
+    kill("TERM", parent);
     let rest = session.exp_eof().unwrap();
     assert!(!rest.contains("told"), "{rest}");
     assert!(matches!(session.process.wait().unwrap(), WaitStatus::Exited(_, 5)));
+}
+
+#[tokio::test]
+async fn a_shell_can_stop_it_and_go_on() {
+    let (_server, watcher) = with_one_secret(Database::Sqlite).await;
+    let command = "trap 'echo told; exit 5' INT; echo ready; while :; do sleep 0.02; done";
+    let script = format!(
+        "set -m\n\"$0\" secrets run demo --watch -- sh -c \"{command}\"\necho \"stopped $?\"\nfg\necho \"code $?\""
+    );
+    let mut session = watcher.script_on_terminal(&script);
+    session.exp_string("ready").unwrap();
+    session.send_control('z').unwrap();
+    session.exp_string("stopped 148").unwrap();
+    // The shell names the job that it continues
+    session.exp_string("secrets run demo").unwrap();
+    session.send_control('c').unwrap();
+    session.exp_string("told").unwrap();
+    session.exp_string("code 5").unwrap();
+    session.exp_eof().unwrap();
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::harness::{
     Database,
     cli::{Cli, Output},
+    programs::{runs, say_once},
+    search_path,
     server::Server,
 };
 
@@ -142,11 +144,11 @@ fn completions_can_be_read_by_their_shells() {
         }
         let path = nowhere.home().join(shell);
         fs::write(&path, script).unwrap();
-        // Shells other than bash are not on every machine
-        let Ok(output) = Command::new(shell).arg("-n").arg(&path).output() else {
-            assert_ne!(shell, "bash");
+        if !runs(shell, &["--version"], search_path()) {
+            say_once(&format!("{shell} does not run: it is not asked whether it can read its completions\n"));
             continue;
-        };
+        }
+        let output = Command::new(shell).arg("-n").arg(&path).output().unwrap();
         assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

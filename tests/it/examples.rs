@@ -8,15 +8,16 @@ use std::{
     env,
     ffi::OsString,
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use crate::harness::{
     Database,
     cli::{Cli, Output},
-    environment, search_path,
+    environment,
+    programs::is_there,
+    search_path,
     server::{BINARY, Server},
 };
 
@@ -24,17 +25,21 @@ const BOTH_SET: &str = "OPENAI_API_KEY: set\nDATABASE_URL: set\n";
 
 #[test]
 fn node() {
-    says_what_it_has("node", "node");
+    if is_there("node", &["--version"], path()) {
+        says_what_it_has("node");
+    }
 }
 
 #[test]
 fn python() {
-    says_what_it_has("python", "python3");
+    if is_there("python3", &["--version"], path()) {
+        says_what_it_has("python");
+    }
 }
 
 #[test]
 fn go() {
-    if is_there("go", &["version"]) {
+    if is_there("go", &["version"], path()) {
         // The first build takes longer than a test may wait for a command
         let built = Command::new("go")
             .args(["build", "-o", "/dev/null", "examples/go/main.go"])
@@ -42,7 +47,7 @@ fn go() {
             .env("GOCACHE", go_cache())
             .status();
         assert!(built.unwrap().success());
-        says_what_it_has("go", "go");
+        says_what_it_has("go");
     }
 }
 
@@ -59,7 +64,7 @@ fn entrypoint() {
 
 #[test]
 fn session_service() {
-    if !is_there("python3", &["-c", "import grpc, grpc_tools"]) {
+    if !is_there("python3", &["-c", "import grpc, grpc_tools"], path()) {
         return;
     }
     let example = Example::new("session-service");
@@ -72,10 +77,7 @@ fn session_service() {
 }
 
 /// Runs an agent without its secrets and with them.
-fn says_what_it_has(name: &str, interpreter: &str) {
-    if !is_there(interpreter, if name == "go" { &["version"] } else { &["--version"] }) {
-        return;
-    }
+fn says_what_it_has(name: &str) {
     let example = Example::new(name);
     let stderr = example.run().failed(3);
     assert!(stderr.contains("OPENAI_API_KEY") && stderr.contains("DATABASE_URL"), "{stderr}");
@@ -142,19 +144,4 @@ fn path() -> OsString {
     let python = environment("SUPERSERVE_TEST_GRPC_PYTHON").map(PathBuf::from);
     let rest = search_path();
     env::join_paths([binary].into_iter().chain(python).chain(env::split_paths(&rest))).unwrap()
-}
-
-/// Whether an interpreter runs.
-fn is_there(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new("env");
-    command.arg(program).args(arguments).env("PATH", path()).stdout(Stdio::null()).stderr(Stdio::null());
-    let there = command.status().is_ok_and(|status| status.success());
-    let required = environment("SUPERSERVE_TEST_REQUIRE_INTERPRETERS").is_some_and(|value| value != "0");
-    assert!(there || !required, "{program} {arguments:?} is required and does not run");
-    if !there {
-        // Not `eprintln!`: the test harness captures that
-        let line = format!("{program} {arguments:?} does not run: its example is left out\n");
-        let _written = std::io::stderr().write_all(line.as_bytes());
-    }
-    there
 }

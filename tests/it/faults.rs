@@ -1,7 +1,9 @@
 //! What can be wrong with an input: each code, all of them at once, and the limits to the byte.
 
 use serde_json::{Value, json};
-use superserve::proto::v1::{DeployAgentRequest, RequiredSecret, SetSecretsRequest};
+use superserve::proto::v1::{
+    CreateTokenRequest, DeployAgentRequest, RequiredSecret, ResolveSecretsRequest, SetSecretsRequest,
+};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -129,18 +131,45 @@ async fn an_agent_holds_a_hundred_keys(database: Database) {
     many["1"] = json!("x");
     assert_eq!(faults(&set(&server, &agent, &many).await), [" too_many_keys 100", "1 invalid_key"]);
 
-    // As many faults as a request can hold are answered, over either protocol, and before the deadline
-    let crowd: Vec<_> = (0..90_000).map(|n| format!("\"{n:05}\":\"\"")).collect();
-    let refused = patch(&server, &agent, format!("{{\"secrets\": {{{}}}}}", crowd.join(","))).await;
-    assert_eq!(faults(&refused).len(), 180_002);
-    for count in [150, 40_000] {
+    // Of a crowd of faults as many are told as anybody reads, over either protocol
+    let crowd = |count| {
+        let members: Vec<_> = (0..count).map(|n| format!("\"{n:05}\":\"\"")).collect();
+        format!("{{\"secrets\": {{{}}}}}", members.join(","))
+    };
+    for count in [500, 9999] {
+        let (detail, details) = patch(&server, &agent, crowd(count)).await.refusal();
+        let told = details["errors"].as_array().unwrap().len();
+        assert_eq!((detail.as_str(), told), ("Invalid secret format", 1000));
+        assert_eq!(details["omitted"], json!(2 * count + 1 - 1000));
+    }
+    for count in [150, 10_000] {
         let secrets = (0..count).map(|n| (format!("{n:05}"), String::new())).collect();
         let request = SetSecretsRequest { agent_id: agent.clone(), secrets, ..Default::default() };
         let refused = server.grpc().await.secrets.set_secrets(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{count}: {refused:?}");
         let told = refused.get_details_bad_request().unwrap().field_violations.len();
         let omitted = &refused.get_details_error_info().unwrap().metadata["omitted"];
-        assert_eq!(told + omitted.parse::<usize>().unwrap(), 2 * count + 1 + usize::from(count == 40_000));
+        assert_eq!(told + omitted.parse::<usize>().unwrap(), 2 * count + 1);
+    }
+    // And of a larger one none, as it is not read: 10,000 members are the most, over either protocol
+    assert_eq!(faults(&patch(&server, &agent, crowd(90_000)).await), [" too_many 10000"]);
+    let mut grpc = server.grpc().await;
+    let names = |count: usize| (0..count).map(|n| n.to_string());
+    let secrets = names(10_001).map(|name| (name, String::new())).collect();
+    let set = SetSecretsRequest { agent_id: agent.clone(), secrets, ..Default::default() };
+    let only = names(10_001).collect();
+    let resolve = ResolveSecretsRequest { agent_id: agent, only, ..Default::default() };
+    let token = CreateTokenRequest { scopes: names(10_001).collect(), ..Default::default() };
+    for refused in [
+        grpc.secrets.set_secrets(set).await.unwrap_err(),
+        grpc.runtime.resolve_secrets(resolve).await.unwrap_err(),
+        grpc.tokens.create_token(token).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        let violations = refused.get_details_bad_request().unwrap().field_violations;
+        let violations: Vec<_> =
+            violations.iter().map(|it| (it.field.as_str(), it.reason.as_str())).collect();
+        assert_eq!(violations, [("", "TOO_MANY")]);
     }
 }
 
@@ -194,13 +223,12 @@ async fn an_agent_and_a_page_are_checked() {
     let body = json!({
         "name": " spaced", "command": "c".repeat(4097), "extra": 1,
         "required_secrets": ["A", "A", "PATH", {"name": "B", "pattern": "("}, {"name": "C", "min_length": 65_537},
-            {"name": "D", "what": 1, "optional": "yes"}, 7],
+            {"name": "D", "what": 1, "optional": "yes"}, 7, {"optional": true}, {"pattern": "("}],
     });
     let refused = rest.post("/v1/agents").json(&body).send().await;
     assert_eq!(
         faults(&refused),
         [
-            " invalid_key",
             "A duplicate",
             "B invalid_pattern",
             "C out_of_range 65536",
@@ -209,10 +237,23 @@ async fn an_agent_and_a_page_are_checked() {
             "extra unknown_field",
             "name invalid_name",
             "required_secrets wrong_type",
+            "required_secrets.name missing_field",
+            "required_secrets.name missing_field",
             "required_secrets.optional wrong_type",
             "required_secrets.what unknown_field",
         ]
     );
+    for (body, expected) in [
+        ("{}", "name missing_field"),
+        (r#"{"name": 7}"#, "name wrong_type"),
+        (r#"{"name": ""}"#, "name invalid_name"),
+        (r#"{"name": "a", "required_secrets": [{}]}"#, "required_secrets.name missing_field"),
+        ("[]", " wrong_type"),
+    ] {
+        let refused =
+            rest.post("/v1/agents").header("content-type", "application/json").body(body).send().await;
+        assert_eq!(faults(&refused), [expected], "{body}");
+    }
     for (query, expected) in [
         ("limit=0", "limit out_of_range"),
         ("limit=-1", "limit out_of_range"),

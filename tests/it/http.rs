@@ -36,16 +36,25 @@ async fn what_is_no_call_is_refused_in_the_same_shape() {
         let allowed = refused.header("allow");
         assert!(allowed.contains("GET") && !allowed.contains(method), "{method} {path}: {allowed}");
     }
-    for content_type in
-        ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonx", "application/grpc"]
-    {
+    for content_type in [
+        "",
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonx",
+        "application/grpc",
+        "application/grpc-webx",
+        "application/grpc-web+thrift",
+        "application/grpc-web+json",
+    ] {
         let body = json!({"secrets": {"A": "x"}}).to_string();
-        let refused = rest.patch(&secrets).header("content-type", content_type).body(body).send().await;
-        assert_eq!(
-            (refused.status.as_u16(), refused.refusal()),
-            (415, plain("Unsupported media type")),
-            "{content_type}"
-        );
+        for call in [rest.patch(&secrets), rest.post("/v1/agents")] {
+            let refused = call.header("content-type", content_type).body(body.clone()).send().await;
+            assert_eq!(
+                (refused.status.as_u16(), refused.refusal()),
+                (415, plain("Unsupported media type")),
+                "{content_type}"
+            );
+        }
     }
     let web = rest.get("/v1/agents").header("content-type", "application/grpc-web").send().await;
     assert_eq!(web.status, 200, "gRPC-Web is always POST");
@@ -75,6 +84,21 @@ async fn a_request_may_have_a_mebibyte_and_no_more() {
         let body = answer.split(|byte| *byte == b'\n').next_back().unwrap();
         let body: Value = serde_json::from_slice(body).unwrap();
         assert_eq!(body, json!({"status": 413, "detail": "Request too large", "details": {}}));
+    }
+}
+
+/// The two answers that have not the one shape, as the documentation says.
+#[tokio::test]
+async fn what_is_no_http_gets_a_bare_answer() {
+    let server = Server::start(Database::Sqlite);
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "x".repeat(17_000));
+    for (request, status) in [("NO HTTP\r\n\r\n", 400), (long.as_str(), 431)] {
+        let answer = server.rest().raw(request.as_bytes(), Duration::from_secs(2)).await;
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
     }
 }
 

@@ -23,7 +23,7 @@ const PLACES: [(&str, &[&str]); 11] = [
     ("config", &["domain", "crypto", "store", "service", "transport", "telemetry"]),
     ("app", &["domain", "proto", "telemetry", "crypto", "store", "service", "transport", "config"]),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),
-    ("main", &["cli"]),
+    ("main", &["cli", "telemetry"]),
 ];
 
 /// Names the two crate roots go by: `main.rs` is a crate of its own.

@@ -112,6 +112,18 @@ async fn conditions_are_honoured(database: Database) {
             assert_eq!(refused.refusal(), ("Revision mismatch".to_owned(), json!({"revision": 2})));
         }
     }
+    // A list is refused, in one line or in several: none of it is overlooked
+    let two_lines = set("\"2\"", "C").header("if-match", "\"9\"").header("idempotency-key", "");
+    for (refused, faulty) in [
+        (set("\"2\", \"9\"", "C"), &["if_match"][..]),
+        (set("*, \"2\"", "C"), &["if_match"]),
+        (two_lines, &["if_match", "idempotency_key"]),
+        (set("*", "C").header("idempotency-key", "a").header("idempotency-key", "b"), &["idempotency_key"]),
+    ] {
+        let refused = refused.send().await;
+        let faults: Vec<_> = faulty.iter().map(|key| json!({"key": key, "code": "invalid_header"})).collect();
+        assert_eq!((refused.status.as_u16(), refused.refusal().1), (422, json!({"errors": faults})));
+    }
     assert_eq!(rest.get(&secrets).send().await.json(), json!({"keys": ["A", "B"]}));
     let deleted = rest.delete(&format!("{secrets}/A")).header("if-match", "\"2\"").send().await;
     assert_eq!((deleted.text().as_str(), deleted.header("etag")), (r#"{"keys":["B"]}"#, "\"3\""));

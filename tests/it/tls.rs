@@ -23,7 +23,7 @@ use crate::harness::{Database, grpc::Grpc, server::Server};
 type Problem = Box<dyn std::error::Error + Send + Sync>;
 
 /// An authority, and the directory with what it issued to the server.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: TempDir,
 }
@@ -31,7 +31,7 @@ struct Authority {
 // === impl Authority ===
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -43,7 +43,8 @@ impl Authority {
         authority
     }
 
-    fn path(&self, name: &str) -> String {
+    /// A file of the directory: `cert.pem`, `key.pem`, `ca.pem`.
+    pub(crate) fn path(&self, name: &str) -> String {
         self.directory.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -54,7 +55,7 @@ impl Authority {
     }
 
     /// A server with a certificate of this authority, and with further settings.
-    fn serve(&self, more: &[&str]) -> Server {
+    pub(crate) fn serve(&self, more: &[&str]) -> Server {
         let cert = format!("--tls-cert={}", self.path("cert.pem"));
         let key = format!("--tls-key={}", self.path("key.pem"));
         let setup = Server::with(Database::Sqlite).arg(&cert).arg(&key);

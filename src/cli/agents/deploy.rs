@@ -11,7 +11,7 @@ use crate::{
         output::Output,
         settings::ClientArgs,
     },
-    domain::{AgentName, Command, Fault, Faults, Limits, SecretName},
+    domain::{AgentName, Command, Fault, Faults, SecretName},
     proto::v1::{Agent, DeployAgentRequest, DeployAgentResponse, RequiredSecret},
 };
 
@@ -58,8 +58,7 @@ impl Deploy {
     }
 
     fn faults(&self) -> Faults {
-        // Names that an operator may allow are for the server to judge
-        let limits = Limits { allow_loader_names: true, ..Limits::default() };
+        let limits = faults::form();
         let name = AgentName::new(&self.name).err().map(|code| Fault::new("NAME", code));
         let command = self.command.as_deref().and_then(|command| Command::new(command).err());
         let command = command.map(|code| Fault::new("--command", code));

@@ -1,18 +1,18 @@
 //! `superserve agents list`.
 
 use clap::Args;
-use serde_json::json;
+use serde_json::Value;
+use tonic::Status;
 
 use crate::{
     cli::{
         client::Client,
         context::Context,
         failure::{Exit, Failure},
-        output::Output,
-        render,
+        list::{self, Listing, Page},
         settings::ClientArgs,
     },
-    proto::v1::{Agent, ListAgentsRequest},
+    proto::v1::Agent,
 };
 
 /// The arguments of `agents list`.
@@ -25,46 +25,33 @@ impl List {
     /// # Errors
     /// When the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
-        let Self {} = self;
-        let client = context.connect(client).await?;
-        report(&mut context.output, &fetch(&client).await?)?;
-        Ok(Exit::Fine)
+        list::print_all(&self, client, context).await
     }
 }
 
-async fn fetch(client: &Client) -> Result<Vec<Agent>, Failure> {
-    let page = |page_token| {
-        let (mut agents, request) =
-            (client.agents(), ListAgentsRequest { page_token, ..ListAgentsRequest::default() });
-        async move {
-            let page = agents.list_agents(request).await?.into_inner();
-            Ok((page.agents, page.next_page_token))
-        }
-    };
-    client.pages(usize::MAX, page).await
-}
+impl Listing<4> for List {
+    type Row = Agent;
 
-fn report(output: &mut Output, agents: &[Agent]) -> Result<(), Failure> {
-    if output.json {
-        let agents: Vec<_> = agents.iter().map(super::document).collect();
-        return output.document(&json!({ "agents": agents }));
+    const NAME: &'static str = "agents";
+    const HEADING: [&'static str; 4] = ["ID", "NAME", "SECRETS", "MISSING"];
+
+    async fn page(&self, client: &Client, page_token: String) -> Result<Page<Agent>, Status> {
+        client.agents_page("", page_token).await
     }
-    if agents.is_empty() {
-        output.talk("No agents. Make one with `superserve agents deploy NAME`.");
-        return Ok(());
+
+    fn none(&self) -> String {
+        "No agents: make one with `superserve agents deploy NAME`".to_owned()
     }
-    let rows: Vec<_> = agents
-        .iter()
-        .map(|agent| {
-            let missing = if agent.missing_secrets.is_empty() {
-                "-".to_owned()
-            } else {
-                agent.missing_secrets.join(", ")
-            };
-            [agent.id.clone(), agent.name.clone(), agent.environment_keys.len().to_string(), missing]
-        })
-        .collect();
-    output.data(render::table(["ID", "NAME", "SECRETS", "MISSING"], &rows))
+
+    fn cells(&self, agent: &Agent) -> [String; 4] {
+        let Agent { id, name, environment_keys, missing_secrets, .. } = agent;
+        let missing = if missing_secrets.is_empty() { "-".to_owned() } else { missing_secrets.join(", ") };
+        [id.clone(), name.clone(), environment_keys.len().to_string(), missing]
+    }
+
+    fn document(&self, agent: &Agent) -> Value {
+        super::document(agent)
+    }
 }
 
 #[cfg(test)]
@@ -75,17 +62,17 @@ mod tests {
     #[test]
     fn agents_are_a_table() {
         let captured = Captured::default();
-        report(&mut captured.output(), &[super::super::sample()]).unwrap();
+        list::report(&List {}, &[super::super::sample()], &mut captured.output()).unwrap();
         assert_eq!(captured.stdout(), "ID     NAME      SECRETS  MISSING\nagt_1  my-agent  1        B\n");
     }
 
     #[test]
     fn none_is_an_empty_list_for_programs_and_advice_for_people() {
         let captured = Captured::default();
-        report(&mut captured.json_output(), &[]).unwrap();
+        list::report(&List {}, &[], &mut captured.json_output()).unwrap();
         assert_eq!(captured.stdout(), "{\n  \"agents\": []\n}\n");
         let captured = Captured::default();
-        report(&mut captured.output(), &[]).unwrap();
-        assert_eq!(captured.stdout(), "");
+        list::report(&List {}, &[], &mut captured.output()).unwrap();
+        assert_eq!(captured.stdout(), "No agents: make one with `superserve agents deploy NAME`\n");
     }
 }

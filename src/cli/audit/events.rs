@@ -1,123 +1,104 @@
 //! Events: what was done, when, by whom.
 
 use serde_json::{Value, json};
+use tonic::Status;
 
 use crate::{
     cli::{
         client::{Client, NamedAgent},
-        failure::Failure,
-        output::Output,
+        list::{Listing, Page},
         render,
     },
     proto::v1::{AuditEvent, AuditedSecret, ListAuditEventsRequest},
 };
 
-/// Asks for at most `limit` events, newest first.
-///
-/// # Errors
-/// When the server refuses or fails.
-pub(super) async fn fetch(
-    client: &Client,
-    agent: &NamedAgent,
-    limit: usize,
-) -> Result<Vec<AuditEvent>, Failure> {
-    let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
-    let page = |page_token| {
-        let request = ListAuditEventsRequest { agent_id: agent.id.clone(), page_size, page_token };
-        let mut audit = client.audit();
-        async move {
-            let page = audit.list_audit_events(request).await?.into_inner();
-            Ok((page.events, page.next_page_token))
-        }
-    };
-    client.pages(limit, page).await
+/// The events of an agent, newest first.
+pub(super) struct Events {
+    /// Whose.
+    pub(super) agent: NamedAgent,
+    /// How many a page may have.
+    pub(super) page_size: i32,
 }
 
-/// Prints them.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) fn report(output: &mut Output, agent: &NamedAgent, events: &[AuditEvent]) -> Result<(), Failure> {
-    if output.json {
-        return output.document(&json!({
-            "agent_id": agent.id,
-            "events": events.iter().map(document).collect::<Vec<_>>(),
-        }));
-    }
-    if events.is_empty() {
-        return output.data(format!("No audit events for agent '{}'", agent.shown));
-    }
-    let rows: Vec<_> = events.iter().map(row).collect();
-    output.data(render::table(["TIME", "ACTION", "ACTOR", "REVISION", "SECRETS", "RUN"], &rows))
-}
+impl Listing<6> for Events {
+    type Row = AuditEvent;
 
-fn row(event: &AuditEvent) -> [String; 6] {
-    let secrets: Vec<_> = event
-        .secrets
-        .iter()
-        .map(|AuditedSecret { key, version, .. }| match version {
+    const NAME: &'static str = "events";
+    const HEADING: [&'static str; 6] = ["TIME", "ACTION", "ACTOR", "REVISION", "SECRETS", "RUN"];
+
+    async fn page(&self, client: &Client, page_token: String) -> Result<Page<AuditEvent>, Status> {
+        let Self { agent, page_size } = self;
+        let request =
+            ListAuditEventsRequest { agent_id: agent.id.clone(), page_size: *page_size, page_token };
+        let page = client.audit().list_audit_events(request).await?.into_inner();
+        Ok((page.events, page.next_page_token))
+    }
+
+    fn agent(&self) -> Option<&NamedAgent> {
+        Some(&self.agent)
+    }
+
+    fn none(&self) -> String {
+        format!("No audit events for agent '{}'", self.agent.shown)
+    }
+
+    fn cells(&self, event: &AuditEvent) -> [String; 6] {
+        let secret = |AuditedSecret { key, version, .. }: &AuditedSecret| match version {
             0 => key.clone(),
             version => format!("{key}@{version}"),
-        })
-        .collect();
-    let revision = if event.revision == 0 { String::new() } else { event.revision.to_string() };
-    [
-        render::time_text(event.time.as_ref()),
-        event.action.clone(),
-        event.actor.clone(),
-        revision,
-        secrets.join(", "),
-        event.run_id.clone(),
-    ]
-}
+        };
+        let revision = if event.revision == 0 { String::new() } else { event.revision.to_string() };
+        [
+            render::time_text(event.time.as_ref()),
+            event.action.clone(),
+            event.actor.clone(),
+            revision,
+            event.secrets.iter().map(secret).collect::<Vec<_>>().join(", "),
+            event.run_id.clone(),
+        ]
+    }
 
-fn document(event: &AuditEvent) -> Value {
-    let AuditEvent {
-        id,
-        time,
-        action,
-        actor,
-        agent_id,
-        secrets,
-        run_id,
-        request_id,
-        remote,
-        revision,
-        subject,
-    } = event;
-    let secrets: Vec<_> = secrets
-        .iter()
-        .map(|AuditedSecret { key, version, fingerprint, .. }| {
-            json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) })
+    fn document(&self, event: &AuditEvent) -> Value {
+        let AuditEvent {
+            id,
+            time,
+            action,
+            actor,
+            agent_id,
+            secrets,
+            run_id,
+            request_id,
+            remote,
+            revision,
+            subject,
+        } = event;
+        json!({
+            "id": id,
+            "time": render::time(time.as_ref()),
+            "action": action,
+            "actor": actor,
+            "agent_id": render::optional(agent_id),
+            "secrets": super::documents(secrets),
+            "run_id": render::optional(run_id),
+            "request_id": request_id,
+            "remote": remote,
+            "revision": revision,
+            "subject": render::optional(subject),
         })
-        .collect();
-    json!({
-        "id": id,
-        "time": render::time(time.as_ref()),
-        "action": action,
-        "actor": actor,
-        "agent_id": render::optional(agent_id),
-        "secrets": secrets,
-        "run_id": render::optional(run_id),
-        "request_id": request_id,
-        "remote": remote,
-        "revision": revision,
-        "subject": render::optional(subject),
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::testing::Captured;
-
-    fn agent() -> NamedAgent {
-        NamedAgent { id: "agt_1".to_owned(), shown: "my-agent".to_owned() }
-    }
+    use crate::cli::{
+        audit::tests::{agent, secret},
+        list,
+        output::Output,
+        testing::Captured,
+    };
 
     fn event() -> AuditEvent {
-        let secret =
-            |key: &str, version| AuditedSecret { key: key.to_owned(), version, ..Default::default() };
         AuditEvent {
             id: "evt_1".to_owned(),
             action: "secrets.set".to_owned(),
@@ -128,10 +109,14 @@ mod tests {
         }
     }
 
+    fn report(output: &mut Output, events: &[AuditEvent]) {
+        list::report(&Events { agent: agent(), page_size: 1 }, events, output).unwrap();
+    }
+
     #[test]
     fn events_are_a_table() {
         let captured = Captured::default();
-        report(&mut captured.output(), &agent(), &[event()]).unwrap();
+        report(&mut captured.output(), &[event()]);
         let lines =
             "TIME  ACTION       ACTOR  REVISION  SECRETS  RUN\n-     secrets.set  tok_1  3         A@3, B\n";
         assert_eq!(captured.stdout(), lines);
@@ -140,8 +125,9 @@ mod tests {
     #[test]
     fn json_has_every_field() {
         let captured = Captured::default();
-        report(&mut captured.json_output(), &agent(), &[event()]).unwrap();
+        report(&mut captured.json_output(), &[event()]);
         let document: Value = serde_json::from_str(&captured.stdout()).unwrap();
+        assert_eq!(document["agent_id"], "agt_1");
         assert_eq!(
             document["events"][0]["secrets"][0],
             json!({"key": "A", "version": 3, "fingerprint": null})
@@ -152,7 +138,7 @@ mod tests {
     #[test]
     fn no_events_are_said_to_be_none() {
         let captured = Captured::default();
-        report(&mut captured.output(), &agent(), &[]).unwrap();
+        report(&mut captured.output(), &[]);
         assert_eq!(captured.stdout(), "No audit events for agent 'my-agent'\n");
     }
 }

@@ -4,12 +4,19 @@ mod events;
 mod runs;
 
 use clap::Args;
+use serde_json::{Value, json};
+
+use crate::proto::v1::AuditedSecret;
 
 use super::{
     context::Context,
     failure::{Exit, Failure},
+    list, render,
     settings::ClientArgs,
 };
+
+use events::Events;
+use runs::Runs;
 
 /// The arguments of `audit`.
 #[derive(Args, Debug)]
@@ -43,14 +50,32 @@ impl Audit {
         let Self { agent, runs, key, stale, limit } = self;
         let client = context.connect(client).await?;
         let agent = client.find_agent(&agent).await?;
+        let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
+        let output = &mut context.output;
         if runs || stale || key.is_some() {
-            let filter = runs::Filter { key, stale };
-            let runs = runs::fetch(&client, &agent, &filter, limit).await?;
-            runs::report(&mut context.output, &agent, &filter, &runs)?;
+            list::print(&Runs { agent, key, stale, page_size }, limit, &client, output).await?;
         } else {
-            let events = events::fetch(&client, &agent, limit).await?;
-            events::report(&mut context.output, &agent, &events)?;
+            list::print(&Events { agent, page_size }, limit, &client, output).await?;
         }
         Ok(Exit::Fine)
+    }
+}
+
+/// Secrets of an event or a run, for programs.
+fn documents(secrets: &[AuditedSecret]) -> Vec<Value> {
+    let document = |AuditedSecret { key, version, fingerprint, .. }: &AuditedSecret| json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) });
+    secrets.iter().map(document).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{cli::client::NamedAgent, proto::v1::AuditedSecret};
+
+    pub(super) fn agent() -> NamedAgent {
+        NamedAgent { id: "agt_1".to_owned(), shown: "my-agent".to_owned() }
+    }
+
+    pub(super) fn secret(key: &str, version: i64) -> AuditedSecret {
+        AuditedSecret { key: key.to_owned(), version, ..Default::default() }
     }
 }

@@ -1,131 +1,105 @@
 //! Runs: which was given which version of which key.
 
 use serde_json::{Value, json};
+use tonic::Status;
 
 use crate::{
     cli::{
         client::{Client, NamedAgent},
-        failure::Failure,
-        output::Output,
+        list::{Listing, Page},
         render,
     },
     proto::v1::{AuditedSecret, ListRunsRequest, Run},
 };
 
-/// Which runs.
-pub(super) struct Filter {
-    /// Those that were given this key.
+/// The runs of an agent, newest first.
+pub(super) struct Runs {
+    /// Whose.
+    pub(super) agent: NamedAgent,
+    /// Only those that were given this key, of which alone the table then tells.
     pub(super) key: Option<String>,
-    /// Those that hold an old version.
+    /// Only those that hold an old version.
     pub(super) stale: bool,
+    /// How many a page may have.
+    pub(super) page_size: i32,
 }
 
-/// Asks for at most `limit` runs, newest first.
-///
-/// # Errors
-/// When the server refuses or fails.
-pub(super) async fn fetch(
-    client: &Client,
-    agent: &NamedAgent,
-    filter: &Filter,
-    limit: usize,
-) -> Result<Vec<Run>, Failure> {
-    let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
-    let page = |page_token| {
+impl Listing<5> for Runs {
+    type Row = Run;
+
+    const NAME: &'static str = "runs";
+    const HEADING: [&'static str; 5] = ["TIME", "RUN", "ACTOR", "REVISION", "SECRETS"];
+
+    async fn page(&self, client: &Client, page_token: String) -> Result<Page<Run>, Status> {
+        let Self { agent, key, stale, page_size } = self;
         let request = ListRunsRequest {
             agent_id: agent.id.clone(),
-            page_size,
+            page_size: *page_size,
             page_token,
-            key: filter.key.clone().unwrap_or_default(),
-            stale: filter.stale,
+            key: key.clone().unwrap_or_default(),
+            stale: *stale,
             since: None,
         };
-        let mut audit = client.audit();
-        async move {
-            let page = audit.list_runs(request).await?.into_inner();
-            Ok((page.runs, page.next_page_token))
+        let page = client.audit().list_runs(request).await?.into_inner();
+        Ok((page.runs, page.next_page_token))
+    }
+
+    fn agent(&self) -> Option<&NamedAgent> {
+        Some(&self.agent)
+    }
+
+    fn none(&self) -> String {
+        let shown = &self.agent.shown;
+        match (&self.key, self.stale) {
+            (Some(key), true) => format!("No run of agent '{shown}' holds an old version of {key}"),
+            (Some(key), false) => format!("No run of agent '{shown}' was given {key}"),
+            (None, true) => format!("No run of agent '{shown}' holds an old version of a secret"),
+            (None, false) => format!("No runs of agent '{shown}'"),
         }
-    };
-    client.pages(limit, page).await
-}
-
-/// Prints them; as a table with the key that was asked for alone.
-///
-/// # Errors
-/// When it cannot be written.
-pub(super) fn report(
-    output: &mut Output,
-    agent: &NamedAgent,
-    filter: &Filter,
-    runs: &[Run],
-) -> Result<(), Failure> {
-    if output.json {
-        return output.document(&json!({
-            "agent_id": agent.id,
-            "runs": runs.iter().map(document).collect::<Vec<_>>(),
-        }));
     }
-    if runs.is_empty() {
-        return output.data(none(agent, filter));
+
+    fn cells(&self, run: &Run) -> [String; 5] {
+        let shown =
+            run.secrets.iter().filter(|secret| self.key.as_ref().is_none_or(|key| secret.key == *key));
+        let secrets: Vec<_> =
+            shown.map(|AuditedSecret { key, version, .. }| format!("{key}@{version}")).collect();
+        let run_id = if run.run_id.is_empty() { "-".to_owned() } else { run.run_id.clone() };
+        [
+            render::time_text(run.resolved_at.as_ref()),
+            run_id,
+            run.actor.clone(),
+            run.revision.to_string(),
+            secrets.join(", "),
+        ]
     }
-    let rows: Vec<_> = runs.iter().map(|run| row(run, filter.key.as_deref())).collect();
-    output.data(render::table(["TIME", "RUN", "ACTOR", "REVISION", "SECRETS"], &rows))
-}
 
-fn none(agent: &NamedAgent, filter: &Filter) -> String {
-    let shown = &agent.shown;
-    match (&filter.key, filter.stale) {
-        (Some(key), true) => format!("No run of agent '{shown}' holds an old version of {key}"),
-        (Some(key), false) => format!("No run of agent '{shown}' was given {key}"),
-        (None, true) => format!("No run of agent '{shown}' holds an old version of a secret"),
-        (None, false) => format!("No runs of agent '{shown}'"),
-    }
-}
-
-fn row(run: &Run, only: Option<&str>) -> [String; 5] {
-    let shown = run.secrets.iter().filter(|secret| only.is_none_or(|only| secret.key == only));
-    let secrets: Vec<_> =
-        shown.map(|AuditedSecret { key, version, .. }| format!("{key}@{version}")).collect();
-    let run_id = if run.run_id.is_empty() { "-".to_owned() } else { run.run_id.clone() };
-    [
-        render::time_text(run.resolved_at.as_ref()),
-        run_id,
-        run.actor.clone(),
-        run.revision.to_string(),
-        secrets.join(", "),
-    ]
-}
-
-fn document(run: &Run) -> Value {
-    let Run { run_id, resolved_at, revision, secrets, actor, remote, agent_id: _ } = run;
-    let secrets: Vec<_> = secrets
-        .iter()
-        .map(|AuditedSecret { key, version, fingerprint, .. }| {
-            json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) })
+    fn document(&self, run: &Run) -> Value {
+        let Run { run_id, resolved_at, revision, secrets, actor, remote, agent_id: _ } = run;
+        json!({
+            "run_id": render::optional(run_id),
+            "resolved_at": render::time(resolved_at.as_ref()),
+            "revision": revision,
+            "secrets": super::documents(secrets),
+            "actor": actor,
+            "remote": remote,
         })
-        .collect();
-    json!({
-        "run_id": render::optional(run_id),
-        "resolved_at": render::time(resolved_at.as_ref()),
-        "revision": revision,
-        "secrets": secrets,
-        "actor": actor,
-        "remote": remote,
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::testing::Captured;
+    use crate::cli::{
+        audit::tests::{agent, secret},
+        list,
+        testing::Captured,
+    };
 
-    fn agent() -> NamedAgent {
-        NamedAgent { id: "agt_1".to_owned(), shown: "my-agent".to_owned() }
+    fn runs(key: Option<&str>, stale: bool) -> Runs {
+        Runs { agent: agent(), key: key.map(str::to_owned), stale, page_size: 1 }
     }
 
     fn run(run_id: &str) -> Run {
-        let secret =
-            |key: &str, version| AuditedSecret { key: key.to_owned(), version, ..Default::default() };
         Run {
             run_id: run_id.to_owned(),
             revision: 3,
@@ -135,10 +109,9 @@ mod tests {
         }
     }
 
-    fn reported(key: Option<&str>, stale: bool, runs: &[Run]) -> String {
+    fn reported(key: Option<&str>, stale: bool, rows: &[Run]) -> String {
         let captured = Captured::default();
-        let filter = Filter { key: key.map(str::to_owned), stale };
-        report(&mut captured.output(), &agent(), &filter, runs).unwrap();
+        list::report(&runs(key, stale), rows, &mut captured.output()).unwrap();
         captured.stdout()
     }
 
@@ -156,16 +129,22 @@ mod tests {
 
     #[test]
     fn none_is_said_of_what_was_asked_for() {
-        assert_eq!(reported(None, false, &[]), "No runs of agent 'my-agent'\n");
-        assert!(reported(Some("A"), true, &[]).contains("holds an old version of A"));
+        for (key, stale, said) in [
+            (None, false, "No runs of agent 'my-agent'\n"),
+            (Some("A"), false, "No run of agent 'my-agent' was given A\n"),
+            (Some("A"), true, "No run of agent 'my-agent' holds an old version of A\n"),
+            (None, true, "No run of agent 'my-agent' holds an old version of a secret\n"),
+        ] {
+            assert_eq!(reported(key, stale, &[]), said);
+        }
     }
 
     #[test]
     fn json_has_every_field() {
         let captured = Captured::default();
-        let filter = Filter { key: Some("A".to_owned()), stale: true };
-        report(&mut captured.json_output(), &agent(), &filter, &[run("")]).unwrap();
+        list::report(&runs(Some("A"), true), &[run("")], &mut captured.json_output()).unwrap();
         let document: Value = serde_json::from_str(&captured.stdout()).unwrap();
+        assert_eq!(document["agent_id"], "agt_1");
         let run = &document["runs"][0];
         assert_eq!(run["run_id"], Value::Null);
         assert_eq!(run["secrets"][1], json!({"key": "B", "version": 1, "fingerprint": null}));

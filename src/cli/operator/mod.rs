@@ -6,7 +6,7 @@ mod serve;
 
 use std::{error::Error, ffi::OsString};
 
-use clap::Command;
+use clap::{ArgMatches, Command};
 
 pub(super) use keys::{KeysCommand, run as keys};
 pub(super) use migrate::run as migrate;
@@ -29,24 +29,29 @@ fn failed(error: &(dyn Error + 'static)) -> Failure {
     Failure::local(format!("{sentence}."))
 }
 
-/// Gives the operator's commands among `command`'s subcommands their settings, from every source.
+/// Gives the operator's command that `arguments` name, if they name one, its settings from every source.
 pub(super) fn layered(
     command: Command,
     arguments: &[OsString],
     environment: &Environment,
 ) -> Result<Command, SettingError> {
     let mut failed = None;
-    let mut layered = |subcommand: Command| {
+    let layer = |subcommand: Command| {
         crate::config::layer(subcommand.clone(), arguments, environment).unwrap_or_else(|error| {
             failed.get_or_insert(error);
             subcommand
         })
     };
-    let command = command
-        .mut_subcommand("serve", &mut layered)
-        .mut_subcommand("migrate", &mut layered)
-        .mut_subcommand("keys", |keys| {
-            keys.mut_subcommand("generate", &mut layered).mut_subcommand("status", &mut layered)
-        });
+    // Usage errors and `--help` are for the parser that comes after this
+    let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments).unwrap_or_default();
+    let command = match (matches.subcommand_name(), inner_name(&matches)) {
+        (Some(name @ ("serve" | "migrate")), _) => command.mut_subcommand(name, layer),
+        (Some("keys"), Some(name)) => command.mut_subcommand("keys", |keys| keys.mut_subcommand(name, layer)),
+        _ => command,
+    };
     failed.map_or(Ok(command), Err)
+}
+
+fn inner_name(matches: &ArgMatches) -> Option<&str> {
+    matches.subcommand()?.1.subcommand_name()
 }

@@ -48,8 +48,8 @@ async fn values_come_from_arguments_stdin_and_files() {
 async fn everything_that_is_wrong_is_told_at_once_and_no_value_is() {
     let env = file(b"B=sentinel\nHOME=sentinel\nG=`sentinel`\n");
     let env = env.path().to_str().unwrap();
-    let large = file("sentinel".repeat(10_000).as_bytes());
-    let large = format!("H=@{}", large.path().display());
+    let nul = file(b"sentinel\0");
+    let nul = format!("H=@{}", nul.path().display());
     let args = [
         "secrets",
         "set",
@@ -60,7 +60,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_no_value_is() {
         "sen-tinel=x",
         "PATH=sentinel",
         "LD_PRELOAD",
-        &large,
+        &nul,
         "--env-file",
         env,
     ];
@@ -72,7 +72,7 @@ async fn everything_that_is_wrong_is_told_at_once_and_no_value_is() {
         "  - KEY number 4: a key is letters",
         "  - PATH: this name is refused",
         "  - LD_PRELOAD: this name is refused",
-        "  - H: is too long (limit 65536) [too_long]",
+        "  - H: a value cannot hold a NUL byte [nul_in_value]",
         "  - line 3 (G): begins with a backtick",
     ] {
         assert!(outcome.stderr.contains(line), "{line}: {}", outcome.stderr);
@@ -133,6 +133,12 @@ async fn what_is_right_fails_only_at_the_server() {
     assert_eq!(unreachable.code, 2);
     assert!(unreachable.stderr.contains("http://127.0.0.1:1"), "{}", unreachable.stderr);
     assert!(unreachable.stderr.contains("superserve serve"), "{}", unreachable.stderr);
+}
+
+#[test]
+fn sizes_are_the_server_s_to_judge() {
+    let key = "K".repeat(1_000);
+    assert!(sources::check(&key, &"x".repeat(10_000_000)).is_ok());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{bounded, context::Context, dotenv, failure::Failure, faults, input::MAX_INPUT_BYTES},
-    domain::{Fault, FaultCode, Limits, SecretName, SecretValue},
+    domain::{Fault, FaultCode, SecretName, SecretValue},
 };
 
 /// An argument `KEY`, `KEY=VALUE`, `KEY=-` or `KEY=@FILE`. It may hold a value, so it does not print.
@@ -68,24 +68,12 @@ struct Gatherer<'a> {
     faults: Vec<String>,
 }
 
-/// The limits that are checked before anything is sent. Which loaders' names are allowed, only the server
-/// knows.
-fn limits() -> Limits {
-    Limits { allow_loader_names: true, ..Limits::default() }
-}
-
-/// Checks a key with its value as the server will; says what is wrong.
+/// Checks a key with its value for what no server takes; says what is wrong.
 pub(super) fn check(key: &str, value: &str) -> Result<Assignment, Fault> {
-    let limits = limits();
-    let key = SecretName::new(key, &limits).map_err(|code| Fault::new(key, code))?;
-    let value = SecretValue::new(value.to_owned(), &limits).map_err(|code| {
-        if code == FaultCode::TooLong {
-            Fault::over(key.as_str(), code, limits.value_bytes)
-        } else {
-            Fault::new(key.as_str(), code)
-        }
-    })?;
-    Ok(Assignment { key, value })
+    let (limits, fault) = (faults::form(), |code| Fault::new(key, code));
+    let name = SecretName::new(key, &limits).map_err(fault)?;
+    let value = SecretValue::new(value.to_owned(), &limits).map_err(fault)?;
+    Ok(Assignment { key: name, value })
 }
 
 /// Reads all that needs no person.
@@ -180,7 +168,7 @@ impl Gatherer<'_> {
                 let bytes = read_file(&path)?;
                 self.assign_bytes(key, &bytes);
             }
-            Source::Ask => match SecretName::new(key, &limits()) {
+            Source::Ask => match SecretName::new(key, &faults::form()) {
                 Ok(key) => self.gathered.to_ask.push(key),
                 Err(code) => self.faults.push(faults::describe_local(&Fault::new(key, code))),
             },

@@ -21,7 +21,7 @@ impl AgentsService for Service {
     ) -> Result<Response<DeployAgentResponse>, Status> {
         let (call, DeployAgentRequest { name, command, required_secrets }) = open(request)?;
         let new = NewAgent {
-            name,
+            name: Ok(name),
             command: command.unwrap_or_default(),
             required_secrets: required_secrets.into_iter().map(convert::from_required_secret).collect(),
             faults: Faults::new(),

@@ -4,6 +4,7 @@
 mod agents;
 mod audit;
 mod convert;
+mod foreign;
 mod runtime;
 mod secrets;
 mod tokens;
@@ -16,8 +17,11 @@ use tonic_health::{
 };
 use tonic_reflection::server::Builder;
 
-use super::error::to_status;
+pub(super) use foreign::with_our_status;
+
+use super::error::{MAX_MEMBERS, to_status};
 use crate::{
+    domain::{Fault, FaultCode},
     proto::{
         FILE_DESCRIPTOR_SET,
         v1::{
@@ -70,4 +74,12 @@ fn reflection<'set>() -> Builder<'set> {
 fn open<T>(mut request: Request<T>) -> Result<(Call, T), Status> {
     let call = request.extensions_mut().remove::<Call>().ok_or_else(|| to_status(&Error::Unauthenticated))?;
     Ok((call, request.into_inner()))
+}
+
+/// Refuses a message of so many members that telling what is wrong with each is no use.
+fn check_members(count: usize) -> Result<(), Status> {
+    if count > MAX_MEMBERS {
+        return Err(to_status(&Error::invalid(Fault::over("", FaultCode::TooMany, MAX_MEMBERS))));
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt as _, stream::BoxStream};
 use tonic::{Request, Response, Status};
 
-use super::open;
+use super::{check_members, open};
 use crate::{
     domain::Revision,
     proto::v1::{
@@ -33,6 +33,7 @@ impl RuntimeService for Service {
         request: Request<ResolveSecretsRequest>,
     ) -> Result<Response<ResolveSecretsResponse>, Status> {
         let (call, ResolveSecretsRequest { agent_id, run_id, only, if_revision_not }) = open(request)?;
+        check_members(only.len())?;
         let request = Resolve {
             agent: agent_id,
             run_id: run_id.unwrap_or_default(),

@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
 
-use super::{convert, open};
+use super::{check_members, convert, open};
 use crate::{
     domain::{Faults, Revision},
     proto::v1::{
@@ -32,6 +32,7 @@ impl SecretsService for Service {
         } = message;
         let entry = |(key, value)| RawEntry { key, value: Zeroizing::new(value) };
         let mut entries: Vec<_> = secrets.into_iter().map(entry).collect();
+        check_members(entries.len())?;
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         let request = SetSecrets {
             agent: agent_id,

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{convert, open};
+use super::{check_members, convert, open};
 use crate::{
     proto::v1::{
         CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
@@ -19,6 +19,7 @@ impl TokensService for Service {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenResponse>, Status> {
         let (call, CreateTokenRequest { name, scopes, agent_ids, expires_at, email }) = open(request)?;
+        check_members(scopes.len() + agent_ids.len())?;
         let expires_at = expires_at.as_ref().map(timestamp::from_wire);
         let new = NewToken { name, scopes, agent_ids, expires_at, email };
         let (record, text) = self.create_token(&call, new).await.map_err(|error| to_status(&error))?;

@@ -7,13 +7,15 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use serde::de::DeserializeOwned;
-use serde_json::Map;
 
 use super::{Context, json::Json};
 use crate::{
-    domain::{Fault, FaultCode, Revision},
+    domain::{Fault, FaultCode, Faults, Revision},
     service::{Call, Error},
-    transport::error::{envelope, to_response},
+    transport::{
+        error::{refusal, to_response},
+        protocol::media_type,
+    },
 };
 
 /// Who calls.
@@ -35,6 +37,9 @@ pub(super) struct Conditions {
     /// What `Idempotency-Key` says; empty for none.
     pub(super) idempotency_key: String,
 }
+
+const IF_MATCH: &str = "if-match";
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// No agent has this revision: what an entity tag means that is none of ours.
 const NO_REVISION: Revision = Revision(-1);
@@ -92,7 +97,7 @@ impl FromRequest<Context> for JsonBody {
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Response> {
         if !is_json(request.headers()) {
-            return Err(envelope(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", &Map::new()));
+            return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"));
         }
         let body = read(request, context.request_bytes).await?;
         Json::parse(&body).map(Self).map_err(|fault| to_response(&Error::invalid(fault)))
@@ -100,7 +105,7 @@ impl FromRequest<Context> for JsonBody {
 }
 
 async fn read(request: Request, limit: usize) -> Result<bytes::Bytes, Response> {
-    let too_large = || envelope(StatusCode::PAYLOAD_TOO_LARGE, "Request too large", &Map::new());
+    let too_large = || refusal(StatusCode::PAYLOAD_TOO_LARGE, "Request too large");
     let announced =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: u64| length > limit as u64) {
@@ -117,39 +122,60 @@ async fn read(request: Request, limit: usize) -> Result<bytes::Bytes, Response> 
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let text = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = text.split(';').next().unwrap_or_default().trim();
-    media_type.eq_ignore_ascii_case("application/json")
+    media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
 }
 
 impl<S: Sync> FromRequestParts<S> for Conditions {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        let headers = &parts.headers;
-        let if_match = headers.get(header::IF_MATCH).map(|value| value.to_str().unwrap_or_default());
-        let key = headers.get("idempotency-key").map(|value| value.to_str().map_err(|_hidden| ()));
-        let idempotency_key = match key {
-            None => String::new(),
-            Some(Ok(key)) if !key.is_empty() => key.to_owned(),
-            Some(_) => {
-                let fault = Fault::new("idempotency_key", FaultCode::InvalidHeader);
-                return Err(to_response(&Error::invalid(fault)));
+        let if_match = once(&parts.headers, IF_MATCH);
+        let expected_revision = if_match.and_then(|tag| tag.map_or(Ok(None), expected_revision));
+        let key = once(&parts.headers, IDEMPOTENCY_KEY);
+        let idempotency_key = key.and_then(|key| key.map_or(Ok(String::new()), idempotency_key));
+        match (expected_revision, idempotency_key) {
+            (Ok(expected_revision), Ok(idempotency_key)) => Ok(Self { expected_revision, idempotency_key }),
+            (expected_revision, idempotency_key) => {
+                let faults: Faults =
+                    expected_revision.err().into_iter().chain(idempotency_key.err()).collect();
+                Err(to_response(&Error::Invalid(faults)))
             }
-        };
-        Ok(Self { expected_revision: if_match.and_then(expected_revision), idempotency_key })
+        }
     }
 }
 
-/// RFC 9110, 13.1.1: `*` matches whatever is there; a tag that is none of ours matches nothing.
-fn expected_revision(if_match: &str) -> Option<Revision> {
+/// A header that is to be there once or not at all: of two, neither may be ignored.
+fn once<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Fault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_hidden| invalid(name)),
+        (Some(_), Some(_)) => Err(invalid(name)),
+    }
+}
+
+fn invalid(header: &str) -> Fault {
+    Fault::new(header.replace('-', "_"), FaultCode::InvalidHeader)
+}
+
+/// RFC 9110, 13.1.1: `*` matches whatever is there; a tag that is none of ours matches nothing. A list, which
+/// may match what its writer did not look at last, is refused.
+fn expected_revision(if_match: &str) -> Result<Option<Revision>, Fault> {
     let if_match = if_match.trim();
     if if_match == "*" {
-        return None;
+        return Ok(None);
+    }
+    if if_match.contains(',') {
+        return Err(invalid(IF_MATCH));
     }
     let tag = if_match.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let digits = tag.filter(|tag| tag.bytes().all(|b| b.is_ascii_digit()));
-    Some(digits.and_then(|digits| digits.parse().ok()).map_or(NO_REVISION, Revision))
+    Ok(Some(digits.and_then(|digits| digits.parse().ok()).map_or(NO_REVISION, Revision)))
+}
+
+/// Given and empty is not the same as not given: whoever sends it believes that a repeat is safe.
+fn idempotency_key(key: &str) -> Result<String, Fault> {
+    if key.is_empty() { Err(invalid(IDEMPOTENCY_KEY)) } else { Ok(key.to_owned()) }
 }
 
 #[cfg(test)]
@@ -158,10 +184,17 @@ mod tests {
 
     #[test]
     fn entity_tags_are_revisions() {
-        assert_eq!(expected_revision("\"7\""), Some(Revision(7)));
-        assert_eq!(expected_revision("*"), None);
-        for tag in ["7", "W/\"7\"", "\"x\"", "\"7\", \"8\"", "\"-1\"", "", "\"\""] {
-            assert_eq!(expected_revision(tag), Some(NO_REVISION), "{tag}");
+        assert_eq!(expected_revision("\"7\""), Ok(Some(Revision(7))));
+        assert_eq!(expected_revision("*"), Ok(None));
+        for tag in ["7", "W/\"7\"", "\"x\"", "\"-1\"", "", "\"\""] {
+            assert_eq!(expected_revision(tag), Ok(Some(NO_REVISION)), "{tag}");
+        }
+        for list in ["\"7\", \"8\"", "\"7\",", "*, \"7\""] {
+            assert_eq!(
+                expected_revision(list),
+                Err(Fault::new("if_match", FaultCode::InvalidHeader)),
+                "{list}"
+            );
         }
     }
 }

@@ -4,13 +4,16 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
+    Deserializer,
+    de::{DeserializeSeed, MapAccess, SeqAccess, Visitor},
 };
 use zeroize::Zeroizing;
 
-use crate::domain::{Fault, FaultCode, Faults, RequiredSecret};
-use crate::service::{NewAgent, RawEntry};
+use crate::{
+    domain::{Fault, FaultCode, Faults, RequiredSecret},
+    service::{NewAgent, RawEntry},
+    transport::error::MAX_MEMBERS,
+};
 
 /// A JSON value.
 pub(super) enum Json {
@@ -32,60 +35,92 @@ pub(super) struct SetBody {
 // === impl Json ===
 
 impl Json {
-    /// Reads a body.
+    /// Reads a body. One of more than [`MAX_MEMBERS`] is not read to its end.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
-        serde_json::from_slice(body).map_err(|_hidden| Fault::whole(FaultCode::Malformed))
+        let mut left = Some(MAX_MEMBERS);
+        let mut text = serde_json::Deserializer::from_slice(body);
+        let read = Reader { left: &mut left }.deserialize(&mut text);
+        let read = read.and_then(|json| text.end().map(|()| json));
+        read.map_err(|_hidden| match left {
+            Some(_) => Fault::whole(FaultCode::Malformed),
+            None => Fault::over("", FaultCode::TooMany, MAX_MEMBERS),
+        })
     }
 
-    /// The members of an object, each name once; what is wrong goes to `faults`.
-    fn into_members(self, key: &str, faults: &mut Faults) -> Vec<(String, Self)> {
-        let Self::Object(members) = self else {
-            faults.push(Fault::new(key, FaultCode::WrongType));
-            return Vec::new();
-        };
-        let mut seen = std::collections::HashSet::new();
-        let doubled = members.iter().filter(|(name, _)| !seen.insert(name.as_str()));
-        faults.extend(doubled.map(|(name, _)| Fault::new(name, FaultCode::Duplicate)));
-        members
-    }
-
-    fn into_text(self, key: &str, faults: &mut Faults) -> String {
+    /// The members of an object, with doubled ones.
+    fn into_members(self, key: &str) -> Result<Vec<(String, Self)>, Fault> {
         match self {
-            Self::Text(mut text) => std::mem::take(&mut *text),
-            Self::Object(_) | Self::Array(_) | Self::Number(_) | Self::Bool(_) | Self::Null => {
-                faults.push(Fault::new(key, FaultCode::WrongType));
-                String::new()
+            Self::Object(members) => Ok(members),
+            Self::Array(_) | Self::Text(_) | Self::Number(_) | Self::Bool(_) | Self::Null => {
+                Err(Fault::new(key, FaultCode::WrongType))
             }
         }
     }
-}
 
-impl<'de> Deserialize<'de> for Json {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor)
+    fn into_text(self, key: &str) -> Result<String, Fault> {
+        match self {
+            Self::Text(mut text) => Ok(std::mem::take(&mut *text)),
+            Self::Object(_) | Self::Array(_) | Self::Number(_) | Self::Bool(_) | Self::Null => {
+                Err(Fault::new(key, FaultCode::WrongType))
+            }
+        }
+    }
+
+    /// The text of a member that may be left out; what is wrong goes to `faults`.
+    fn into_optional_text(self, key: &str, faults: &mut Faults) -> String {
+        self.into_text(key).unwrap_or_else(|fault| {
+            faults.push(fault);
+            String::new()
+        })
     }
 }
 
-struct JsonVisitor;
+/// Reads a value.
+struct Reader<'r> {
+    /// How many more members and items may come; `None` once there were more.
+    left: &'r mut Option<usize>,
+}
 
-impl<'de> Visitor<'de> for JsonVisitor {
+impl Reader<'_> {
+    /// Reads what is within the value.
+    fn inner(&mut self) -> Reader<'_> {
+        Reader { left: self.left }
+    }
+
+    fn count<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        *self.left = self.left.and_then(|left| left.checked_sub(1));
+        self.left.map(|_| ()).ok_or_else(|| E::custom("too many members"))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Json;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Json, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while let Some(name) = map.next_key()? {
+            self.count()?;
+            members.push((name, map.next_value_seed(self.inner())?));
         }
         Ok(Json::Object(members))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Json, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self.inner())? {
+            self.count()?;
             items.push(item);
         }
         Ok(Json::Array(items))
@@ -116,31 +151,44 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
+/// What is wrong with names that are there twice. `path` stands before them.
+fn doubled(members: &[(String, Json)], path: &str) -> Faults {
+    let mut seen = std::collections::HashSet::new();
+    let doubled = members.iter().filter(|(name, _)| !seen.insert(name.as_str()));
+    doubled.map(|(name, _)| Fault::new(format!("{path}{name}"), FaultCode::Duplicate)).collect()
+}
+
 // === impl SetBody ===
 
 impl SetBody {
     /// Reads `{"secrets": {"KEY": "value", …}}`.
     pub(super) fn read(json: Json) -> Self {
         let mut body = Self::default();
-        let mut has_secrets = false;
-        let is_object = matches!(json, Json::Object(_));
-        for (name, value) in json.into_members("", &mut body.faults) {
-            if name == "secrets" {
-                has_secrets = true;
-                body.read_secrets(value);
-            } else {
-                body.faults.push(Fault::new(name, FaultCode::UnknownField));
-            }
-        }
-        if !has_secrets && is_object {
-            body.faults.push(Fault::new("secrets", FaultCode::MissingField));
+        if let Err(fault) = body.read_members(json) {
+            body.faults.push(fault);
         }
         body
     }
 
-    fn read_secrets(&mut self, secrets: Json) {
+    fn read_members(&mut self, json: Json) -> Result<(), Fault> {
+        let members = json.into_members("")?;
+        self.faults.extend(doubled(&members, ""));
+        let mut secrets = Err(Fault::new("secrets", FaultCode::MissingField));
+        for (name, value) in members {
+            if name == "secrets" {
+                secrets = self.read_secrets(value);
+            } else {
+                self.faults.push(Fault::new(name, FaultCode::UnknownField));
+            }
+        }
+        secrets
+    }
+
+    fn read_secrets(&mut self, secrets: Json) -> Result<(), Fault> {
+        let members = secrets.into_members("secrets")?;
+        self.faults.extend(doubled(&members, ""));
         let mut seen = std::collections::HashSet::new();
-        for (key, value) in secrets.into_members("secrets", &mut self.faults) {
+        for (key, value) in members {
             if let Json::Text(value) = value {
                 // A doubled key has its fault already; the second value would only add a second one
                 if seen.insert(key.clone()) {
@@ -150,37 +198,46 @@ impl SetBody {
                 self.faults.push(Fault::new(key, FaultCode::WrongType));
             }
         }
+        Ok(())
     }
 }
 
 /// Reads `{"name", "command"?, "required_secrets"?}`.
 pub(super) fn read_agent(json: Json) -> NewAgent {
-    let mut new = NewAgent::default();
-    let mut has_name = false;
-    for (name, value) in json.into_members("", &mut new.faults) {
+    let mut new = NewAgent {
+        name: Err(Fault::new("name", FaultCode::MissingField)),
+        command: String::new(),
+        required_secrets: Vec::new(),
+        faults: Faults::new(),
+    };
+    let members = match json.into_members("") {
+        Ok(members) => members,
+        Err(fault) => return NewAgent { name: Err(fault), ..new },
+    };
+    new.faults.extend(doubled(&members, ""));
+    for (name, value) in members {
         match (name.as_str(), value) {
-            ("name", value) => {
-                has_name = true;
-                new.name = value.into_text("name", &mut new.faults);
-            }
+            ("name", value) => new.name = value.into_text("name"),
             ("command" | "required_secrets", Json::Null) => {}
-            ("command", value) => new.command = value.into_text("command", &mut new.faults),
+            ("command", value) => new.command = value.into_optional_text("command", &mut new.faults),
             ("required_secrets", Json::Array(items)) => {
-                new.required_secrets =
-                    items.into_iter().map(|item| read_required(item, &mut new.faults)).collect();
+                for item in items {
+                    match read_required(item, &mut new.faults) {
+                        Ok(secret) => new.required_secrets.push(secret),
+                        Err(fault) => new.faults.push(fault),
+                    }
+                }
             }
             ("required_secrets", _) => new.faults.push(Fault::new(name, FaultCode::WrongType)),
             _ => new.faults.push(Fault::new(name, FaultCode::UnknownField)),
         }
     }
-    if !has_name {
-        new.faults.push(Fault::new("name", FaultCode::MissingField));
-    }
     new
 }
 
-/// Reads a name, or an object `{"name", "description"?, "pattern"?, "min_length"?, "optional"?}`.
-fn read_required(json: Json, faults: &mut Faults) -> RequiredSecret {
+/// Reads a name, or an object `{"name", "description"?, "pattern"?, "min_length"?, "optional"?}`. What has no
+/// name is nothing but that; what else is wrong goes to `faults`.
+fn read_required(json: Json, faults: &mut Faults) -> Result<RequiredSecret, Fault> {
     let mut secret = RequiredSecret {
         name: String::new(),
         description: String::new(),
@@ -190,16 +247,21 @@ fn read_required(json: Json, faults: &mut Faults) -> RequiredSecret {
     };
     if let Json::Text(mut name) = json {
         secret.name = std::mem::take(&mut *name);
-        return secret;
+        return Ok(secret);
     }
-    for (member, value) in json.into_members("required_secrets", faults) {
+    let members = json.into_members("required_secrets")?;
+    faults.extend(doubled(&members, "required_secrets."));
+    let mut name = Err(Fault::new("required_secrets.name", FaultCode::MissingField));
+    for (member, value) in members {
         match (member.as_str(), value) {
-            ("name", value) => secret.name = value.into_text("required_secrets.name", faults),
+            ("name", value) => name = value.into_text("required_secrets.name"),
             (_, Json::Null) => {}
             ("description", value) => {
-                secret.description = value.into_text("required_secrets.description", faults);
+                secret.description = value.into_optional_text("required_secrets.description", faults);
             }
-            ("pattern", value) => secret.pattern = value.into_text("required_secrets.pattern", faults),
+            ("pattern", value) => {
+                secret.pattern = value.into_optional_text("required_secrets.pattern", faults);
+            }
             ("min_length", Json::Number(Some(number))) => {
                 secret.min_length = u32::try_from(number).unwrap_or(u32::MAX);
             }
@@ -210,7 +272,8 @@ fn read_required(json: Json, faults: &mut Faults) -> RequiredSecret {
             _ => faults.push(Fault::new(format!("required_secrets.{member}"), FaultCode::UnknownField)),
         }
     }
-    secret
+    secret.name = name?;
+    Ok(secret)
 }
 
 #[cfg(test)]
@@ -254,15 +317,48 @@ mod tests {
         let body = r#"{"name": "a", "command": null, "required_secrets":
             ["A", {"name": "B", "pattern": "^x", "min_length": 3, "optional": true, "description": null}]}"#;
         let new = read_agent(Json::parse(body.as_bytes()).ok().unwrap());
-        assert_eq!((new.name.as_str(), new.faults.len(), new.required_secrets.len()), ("a", 0, 2));
+        assert_eq!((new.name, new.faults.len(), new.required_secrets.len()), (Ok("a".to_owned()), 0, 2));
         assert!(new.required_secrets[1].optional && new.required_secrets[1].min_length == 3);
-        let new = read_agent(Json::parse(br#"{"command": 1, "required_secrets": [{"x": 1}]}"#).ok().unwrap());
-        let codes: Vec<_> =
-            new.faults.iter().map(|fault| (fault.key.as_str(), fault.code.as_str())).collect();
-        assert_eq!(
-            codes,
-            [("command", "wrong_type"), ("required_secrets.x", "unknown_field"), ("name", "missing_field")]
-        );
+    }
+
+    #[test]
+    fn what_is_missing_in_an_agent_is_told_once() {
+        let agent = |body: &str| {
+            let new = read_agent(Json::parse(body.as_bytes()).ok().unwrap());
+            let faults = new.faults.into_iter().chain(new.name.err());
+            let faults: Vec<_> = faults.map(|fault| (fault.key, fault.code.as_str())).collect();
+            (faults, new.required_secrets.len())
+        };
+        assert_eq!(agent("[]"), (found(&[("", "wrong_type")]), 0));
+        assert_eq!(agent("{}"), (found(&[("name", "missing_field")]), 0));
+        assert_eq!(agent(r#"{"name": 7}"#), (found(&[("name", "wrong_type")]), 0));
+        let faults = [
+            ("command", "wrong_type"),
+            ("required_secrets.x", "unknown_field"),
+            ("required_secrets.name", "missing_field"),
+            ("required_secrets.name", "missing_field"),
+            ("required_secrets", "wrong_type"),
+            ("required_secrets.name", "duplicate"),
+            ("name", "missing_field"),
+        ];
+        let required = r#"[{"x": 1}, {}, 7, {"name": "A", "name": "A"}]"#;
+        let body = format!(r#"{{"command": 1, "required_secrets": {required}}}"#);
+        assert_eq!(agent(&body), (found(&faults), 1));
+    }
+
+    #[test]
+    fn a_body_is_not_read_beyond_its_members() {
+        let items = |count| format!("[{}0]", "0,".repeat(count - 1));
+        let members = |count| format!("{{{}\"A\":[]}}", "\"A\":{},".repeat(count - 1));
+        let too_many = Fault::over("", FaultCode::TooMany, MAX_MEMBERS);
+        for body in [items, members] {
+            assert!(Json::parse(body(MAX_MEMBERS).as_bytes()).is_ok());
+            assert_eq!(Json::parse(body(MAX_MEMBERS + 1).as_bytes()).err(), Some(too_many.clone()));
+        }
+        // Within each other they count together, and what comes after is not looked at
+        let nested = format!("[{},{}]", items(MAX_MEMBERS / 2), items(MAX_MEMBERS / 2));
+        assert_eq!(Json::parse(nested.as_bytes()).err(), Some(too_many.clone()));
+        assert_eq!(Json::parse(items(MAX_MEMBERS + 1).replace(']', ",}").as_bytes()).err(), Some(too_many));
     }
 
     proptest! {

@@ -9,10 +9,9 @@ mod secrets;
 
 use axum::{Router, middleware, response::Response};
 use http::StatusCode;
-use serde_json::Map;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{access, error::envelope};
+use super::{access, error::refusal};
 use crate::service::Service;
 
 /// The OpenAPI document of the REST surface, as JSON.
@@ -54,9 +53,9 @@ fn routes() -> OpenApiRouter<Context> {
 }
 
 async fn not_found() -> Response {
-    envelope(StatusCode::NOT_FOUND, "Not found", &Map::new())
+    refusal(StatusCode::NOT_FOUND, "Not found")
 }
 
 async fn method_not_allowed() -> Response {
-    envelope(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &Map::new())
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
 }

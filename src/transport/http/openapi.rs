@@ -25,7 +25,8 @@ struct ErrorBody {
     status: u16,
     /// One sentence.
     detail: String,
-    /// What a program needs to know.
+    /// What a program needs to know. Of a 422, `errors` holds at most 1,000 faults, and `omitted` says how
+    /// many there are beyond them.
     #[schema(value_type = Object)]
     details: serde_json::Value,
 }
@@ -38,7 +39,7 @@ pub(super) struct WriteErrors;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Secrets API", description = "Set once, encrypted, never read back.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    info(title = "Secrets API", description = "Set once, encrypted, never read back.\n\nEvery answer has the shapes below but two: a request that is no HTTP gets 400, and headers over 16 KiB get 431, without a body.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
     components(schemas(ErrorBody)),
     security(("token" = [])),
     tags(

@@ -102,7 +102,7 @@ struct MetadataBody {
     patch, path = "/v1/agents/{agent_id}/secrets", operation_id = "SetSecrets", tag = "secrets",
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
-        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer)."),
+        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
     request_body = inline(SetSecretsBody),
@@ -173,7 +173,7 @@ pub(super) async fn list(
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
         ("key" = String, Path, description = "The key, URL-encoded."),
-        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer)."),
+        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
     responses((status = 200, description = "The remaining keys.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), WriteErrors),

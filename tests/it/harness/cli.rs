@@ -12,6 +12,7 @@ use std::{
 };
 
 use rexpect::session::{PtySession, spawn_command};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 use super::{LIMIT, search_path, server::BINARY, wait_for};
@@ -34,7 +35,8 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
 }
 
-/// A command that does not outlive the test that gave up waiting for it.
+/// A command that, with all that it has started, does not outlive the test that gave up waiting for it. It runs in a
+/// process group of its own, out of reach of the Ctrl-C of a terminal, like a job in the background.
 #[derive(Debug)]
 pub(crate) struct Running(pub(crate) Child);
 
@@ -87,15 +89,14 @@ impl Cli {
     pub(crate) fn start<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Running {
         let mut command = self.command(BINARY, arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        Running(command.spawn().expect("the binary starts"))
+        Running::start(command)
     }
 
-    /// Starts a shell script with pipes as its standard input and output. `$0` in it is the binary. Like a job in
-    /// the background it is out of reach of the Ctrl-C of a terminal.
+    /// Starts a shell script with pipes as its standard input and output. `$0` in it is the binary.
     pub(crate) fn start_script(&self, script: &str) -> Running {
         let mut command = self.command("sh", &["-c", script, BINARY]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
-        Running(command.spawn().expect("a shell starts"))
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        Running::start(command)
     }
 
     /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
@@ -127,7 +128,7 @@ impl Cli {
         let (out, err) = (talk.path().join("out"), talk.path().join("err"));
         let create = |path| File::create(path).expect("a file");
         command.stdin(Stdio::piped()).stdout(create(&out)).stderr(create(&err));
-        let mut child = Running(command.spawn().expect("the binary starts"));
+        let mut child = Running::start(command);
 
         let mut pipe = child.0.stdin.take().expect("stdin is a pipe");
         let status = thread::scope(|scope| {
@@ -178,9 +179,17 @@ impl Output {
 
 // === impl Running ===
 
+impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(command.process_group(0).spawn().expect("a program starts"))
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        let _killed = self.0.kill();
+        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        // It fails when all of the group has ended
+        let _killed = group.map(|group| kill_process_group(group, Signal::KILL));
         let _status = self.0.wait();
     }
 }

@@ -6,7 +6,10 @@
 //! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
+//! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`relay`] | an address that stays the same for a server that does not, or that hangs up |
+//! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents, tokens and locks that a case begins with |
 //! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
 //! | [`search`] | finds a text in whatever form it was written |
@@ -16,7 +19,10 @@
 pub(crate) mod cli;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
+pub(crate) mod grpc_web;
 pub(crate) mod postgres;
+pub(crate) mod programs;
+pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod search;
 pub(crate) mod server;

@@ -26,7 +26,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{environment, search_path};
+use super::{environment, programs::say_once, search_path};
 
 const GUARD: &str = include_str!("postgres.sh");
 
@@ -230,18 +230,11 @@ fn programs() -> Option<PathBuf> {
         .filter_map(|bin| bin.join("initdb").canonicalize().ok()?.parent().map(Path::to_owned))
         .find(|bin| ["pg_ctl", "postgres"].iter().all(|program| bin.join(program).exists()));
     if found.is_none() {
-        static SAID: OnceLock<()> = OnceLock::new();
-        SAID.get_or_init(say_that_it_is_missing);
+        let required = environment("SUPERSERVE_TEST_REQUIRE_POSTGRES").is_some_and(|value| value != "0");
+        assert!(!required, "PostgreSQL is required, and neither installed nor named by TEST_DATABASE_URL");
+        say_once("PostgreSQL is not installed: its half of the tests is left out\n");
     }
     found
-}
-
-fn say_that_it_is_missing() {
-    let required = environment("SUPERSERVE_TEST_REQUIRE_POSTGRES").is_some_and(|value| value != "0");
-    assert!(!required, "PostgreSQL is required, and neither installed nor named by TEST_DATABASE_URL");
-    // Not `eprintln!`: the test harness captures that
-    let line = "PostgreSQL is not installed: its half of the tests is left out\n";
-    let _written = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Ports that are free now: several, as somebody may take one before PostgreSQL does.

@@ -132,7 +132,7 @@ impl RunCommand {
         };
         let (resolver, stream, first) = tokio::select! {
             biased;
-            signal = signals.next() => return Ok(Exit::of_signal(signal.as_raw())),
+            arrival = signals.next() => return Ok(Exit::of_signal(arrival.signal.as_raw())),
             prepared = prepared => prepared.map_err(not_run)?,
         };
         let changes = changes::Changes::new(&resolver, stream, first.revision);

@@ -1,7 +1,8 @@
 //! Stays while the command runs, and starts it again with new values.
 //!
-//! The command is a child in the same process group and terminal. Signals are passed on to it; it ends
-//! this process when it ends by itself.
+//! The command is a child in the same process group and terminal, so a shell stops and continues both
+//! (Ctrl-Z, `fg`). A group of its own would need a shell's job control here. Signals that it has not got
+//! itself are passed on to it; it ends this process when it ends by itself.
 
 use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
@@ -21,7 +22,7 @@ use super::{
     changes::Changes,
     inherit::Inheritance,
     resolve::Values,
-    signals::{Signals, is_from_terminal},
+    signals::{Arrival, Signals},
 };
 
 /// How a command is kept running.
@@ -87,9 +88,9 @@ impl Supervisor<'_> {
         loop {
             tokio::select! {
                 status = child.wait() => return Ok(Some(status?).filter(|_| is_to_end)),
-                signal = signals.next() => {
-                    is_to_end |= signal != Signal::USR1 && signal != Signal::USR2;
-                    pass_on(child, signal);
+                arrival = signals.next() => {
+                    is_to_end |= arrival.signal != Signal::USR1 && arrival.signal != Signal::USR2;
+                    pass_on(child, &arrival);
                 }
                 () = sleep_until(end), if !is_killed => {
                     is_killed = true;
@@ -112,15 +113,15 @@ async fn follow(
         tokio::select! {
             biased;
             status = child.wait() => return Ok(Course::Ended(status?)),
-            signal = signals.next() => pass_on(child, signal),
+            arrival = signals.next() => pass_on(child, &arrival),
             new = changes.next(values, &mut context.output) => return Ok(Course::Outdated(new)),
         }
     }
 }
 
-fn pass_on(child: &Child, signal: Signal) {
-    if !is_from_terminal(signal) {
-        send(child, signal);
+fn pass_on(child: &Child, arrival: &Arrival) {
+    if arrival.is_for_us_alone {
+        send(child, arrival.signal);
     }
 }
 

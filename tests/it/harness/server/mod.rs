@@ -10,49 +10,23 @@
 //! It inherits nothing but `PATH`. Its standard error goes to a file: the ports are read from there, and a test that
 //! fails prints it.
 
+mod setup;
+
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::Value;
-use superserve::domain::TokenText;
-use tempfile::TempDir;
 
-use super::{
-    Database,
-    cli::{self, Cli},
-    eventually,
-    grpc::Grpc,
-    rest::Rest,
-    search_path, wait_for,
-};
+use super::{Database, cli::Cli, eventually, grpc::Grpc, rest::Rest, wait_for};
+
+pub(crate) use setup::Setup;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_superserve");
-
-/// How a server is to be started.
-#[derive(Debug)]
-pub(crate) struct Setup {
-    stores: Arc<Stores>,
-    data_dir: Arc<TempDir>,
-    environment: Vec<(String, String)>,
-    unset: Vec<String>,
-    arguments: Vec<String>,
-}
-
-/// What replicas share.
-#[derive(Debug)]
-struct Stores {
-    database: Database,
-    /// The data directory of the first server, which holds the keyring.
-    first_data_dir: Arc<TempDir>,
-    admin_token: TokenText,
-}
 
 /// A running server, killed when dropped.
 #[derive(Debug)]
@@ -62,99 +36,6 @@ pub(crate) struct Server {
     process: Option<Child>,
     address: SocketAddr,
     ops_address: SocketAddr,
-}
-
-// === impl Setup ===
-
-impl Setup {
-    /// Sets an environment variable of the server.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    /// Takes away an environment variable that the server would get.
-    pub(crate) fn without_env(mut self, name: &str) -> Self {
-        self.unset.push(name.to_owned());
-        self
-    }
-
-    /// Adds an argument after `serve`.
-    pub(crate) fn arg(mut self, argument: &str) -> Self {
-        self.arguments.push(argument.to_owned());
-        self
-    }
-
-    /// Starts the server and waits until it listens. PostgreSQL gets its schema and its keyring before, as nothing is
-    /// made there by itself.
-    ///
-    /// # Panics
-    /// When it ends instead; the panic shows its log.
-    pub(crate) fn start(self) -> Server {
-        if let Database::Postgres(_) = self.stores.database
-            && !self.keyring().exists()
-        {
-            for arguments in [&["keys", "generate"][..], &["migrate"]] {
-                let output = self.run(arguments);
-                assert_eq!(output.code, 0, "superserve {arguments:?}: {}", output.stderr);
-            }
-        }
-        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Server { setup: self, process: None, address: nowhere, ops_address: nowhere };
-        server.restart();
-        server
-    }
-
-    fn for_stores(stores: Arc<Stores>, data_dir: Arc<TempDir>) -> Self {
-        Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new() }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
-        command
-            .args(arguments)
-            .env_clear()
-            .env("PATH", search_path())
-            .env("SUPERSERVE_DATA_DIR", self.data_dir.path())
-            .env("SUPERSERVE_KEYRING", self.keyring())
-            .env("SUPERSERVE_BOOTSTRAP_TOKEN", self.stores.admin_token.expose());
-        if let Database::Postgres(database) = &self.stores.database {
-            command.env("SUPERSERVE_DATABASE_URL", database.url());
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        for name in &self.unset {
-            command.env_remove(name);
-        }
-        command.current_dir(self.data_dir.path());
-        command
-    }
-
-    /// Runs a command of the operator to its end, in the server's environment.
-    pub(crate) fn run(&self, arguments: &[&str]) -> cli::Output {
-        Cli::finish(self.command(arguments), b"")
-    }
-
-    /// Starts `serve` on ports of its own where it is to refuse, and gives what it says.
-    pub(crate) fn run_serve(&self) -> cli::Output {
-        let mut command = self.command(&["serve"]);
-        command.args(&self.arguments);
-        command.env("SUPERSERVE_LISTEN", "127.0.0.1:0").env("SUPERSERVE_OPS_LISTEN", "127.0.0.1:0");
-        Cli::finish(command, b"")
-    }
-
-    /// The directory the server is given.
-    pub(crate) fn data_dir(&self) -> &Path {
-        self.data_dir.path()
-    }
-
-    /// The keyring file that all replicas use.
-    pub(crate) fn keyring(&self) -> PathBuf {
-        self.stores.first_data_dir.path().join("keyring.json")
-    }
-
-    fn log_path(&self) -> PathBuf {
-        self.data_dir.path().join("test-stderr.log")
-    }
 }
 
 // === impl Server ===
@@ -167,15 +48,19 @@ impl Server {
 
     /// A server to be given settings before it starts.
     pub(crate) fn with(database: Database) -> Setup {
-        let data_dir = Arc::new(TempDir::with_prefix("superserve-data-").expect("a temporary directory"));
-        let stores = Stores { database, first_data_dir: Arc::clone(&data_dir), admin_token: random_token() };
-        Setup::for_stores(Arc::new(stores), data_dir)
+        Setup::new(database)
     }
 
     /// A second server on the same database (PostgreSQL) and keyring, with a data directory of its own.
     pub(crate) fn replica(&self) -> Setup {
-        let data_dir = TempDir::with_prefix("superserve-data-").expect("a temporary directory");
-        Setup::for_stores(Arc::clone(&self.setup.stores), Arc::new(data_dir))
+        self.setup.replica()
+    }
+
+    fn started(setup: Setup) -> Self {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { setup, process: None, address: nowhere, ops_address: nowhere };
+        server.restart();
+        server
     }
 
     /// How it was started.
@@ -195,7 +80,7 @@ impl Server {
 
     /// The directory the server was given.
     pub(crate) fn data_dir(&self) -> &Path {
-        self.setup.data_dir.path()
+        self.setup.data_dir()
     }
 
     /// The database the server was given.
@@ -322,10 +207,4 @@ fn logged_address(log: &str, message: &str) -> Option<SocketAddr> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut events = lines.map(|line| line.get("fields").cloned().unwrap_or(line));
     events.find(|event| event["message"] == message)?["address"].as_str()?.parse().ok()
-}
-
-fn random_token() -> TokenText {
-    let mut bytes = [0; 32];
-    SystemRandom::new().fill(&mut bytes).expect("the system has randomness");
-    TokenText::from_random(&bytes)
 }

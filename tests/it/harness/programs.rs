@@ -1,0 +1,45 @@
+//! Programs of the machine that only some tests need.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    io::Write,
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+};
+
+use super::environment;
+
+/// Whether a program runs, found where `path` says. If not, what needs it is left out and one line says so; with
+/// `SUPERSERVE_TEST_REQUIRE_INTERPRETERS=1` that is a failure.
+///
+/// # Panics
+/// When it is required and does not run.
+pub(crate) fn is_there(program: &str, arguments: &[&str], path: impl AsRef<OsStr>) -> bool {
+    let there = runs(program, arguments, path);
+    let required = environment("SUPERSERVE_TEST_REQUIRE_INTERPRETERS").is_some_and(|value| value != "0");
+    assert!(there || !required, "{program} {arguments:?} is required and does not run");
+    if !there {
+        say_once(&format!(
+            "{program} {} does not run: the tests that need it are left out\n",
+            arguments.join(" ")
+        ));
+    }
+    there
+}
+
+/// Whether a program runs that no machine has to have.
+pub(crate) fn runs(program: &str, arguments: &[&str], path: impl AsRef<OsStr>) -> bool {
+    let mut command = Command::new("env");
+    command.arg(program).args(arguments).env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Writes a line where a person sees it, the first time.
+pub(crate) fn say_once(line: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned()) {
+        // Not `eprintln!`: the test harness captures that
+        let _written = std::io::stderr().write_all(line.as_bytes());
+    }
+}

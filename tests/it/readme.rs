@@ -1,0 +1,89 @@
+//! The commands of the README do what it says, as they stand there.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::harness::{
+    Database,
+    cli::Cli,
+    programs::{is_there, runs, say_once},
+    search_path,
+    server::{BINARY, Server},
+};
+
+/// The shell commands of the README, block by block, for a server at this address.
+fn blocks(server: &Server) -> Vec<String> {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let readme = fs::read_to_string(readme).unwrap().replace("127.0.0.1:8080", &server.address().to_string());
+    let blocks = readme.split("```sh\n").skip(1);
+    blocks.map(|rest| rest.split_once("\n```").unwrap().0.to_owned()).collect()
+}
+
+/// The one block that has this.
+fn block(server: &Server, has: &str) -> String {
+    let mut found = blocks(server).into_iter().filter(|block| block.contains(has));
+    let block = found.next().unwrap_or_else(|| panic!("no block has {has}"));
+    assert!(found.next().is_none(), "one block has {has}");
+    block
+}
+
+/// A caller in the directory in which the server was started, for whom the binary is installed.
+fn caller(server: &Server) -> Cli {
+    let bin = Path::new(BINARY).parent().unwrap().to_owned();
+    let path: OsString = env::join_paths([bin].into_iter().chain(env::split_paths(&search_path()))).unwrap();
+    let cli = server.cli().without_env("SUPERSERVE_TOKEN").env("PATH", path.to_str().unwrap());
+    let token: PathBuf = cli.home().join("data/admin-token");
+    fs::create_dir(token.parent().unwrap()).unwrap();
+    fs::write(token, format!("{}\n", server.admin_token())).unwrap();
+    cli
+}
+
+#[test]
+fn the_quick_start_works_as_pasted() {
+    let server = Server::start(Database::Sqlite);
+    let pasted =
+        [block(&server, "agents deploy my-agent"), block(&server, "--name runner")].join("\necho next\n");
+    let cli = caller(&server);
+    let mut session = cli.script_on_terminal(&pasted);
+    session.exp_string("Created agent 'my-agent' (agt_").unwrap();
+    session.exp_string("ANTHROPIC_API_KEY: ").unwrap();
+    session.send_line("sk-sentinel").unwrap();
+    session.exp_string("Name of another secret").unwrap();
+    session.send_line("").unwrap();
+    session.exp_string("Secrets for agent 'my-agent':\r\n  - ANTHROPIC_API_KEY\r\n").unwrap();
+    session.exp_string("All required secrets are set for agent 'my-agent'").unwrap();
+    session.exp_string("next\r\n").unwrap();
+    session.exp_string("\r\nready\r\n").unwrap();
+    let rest = session.exp_eof().unwrap();
+    assert!(!rest.contains("error"), "{rest}");
+}
+
+#[test]
+fn grpcurl_needs_no_proto_file() {
+    if !is_there("grpcurl", &["--version"], search_path()) {
+        return;
+    }
+    let server = Server::start(Database::Sqlite);
+    server.cli().run(&["agents", "deploy", "my-agent"]).done();
+    let said = caller(&server).script(&block(&server, "grpcurl")).done();
+    assert!(said.contains("rpc SetSecrets (") && said.contains(r#""name": "my-agent""#), "{said}");
+}
+
+#[test]
+fn curl_speaks_to_the_same_agent() {
+    if !runs("curl", &["--version"], search_path()) {
+        say_once("curl does not run: the README's calls of it are left out\n");
+        return;
+    }
+    let server = Server::start(Database::Sqlite);
+    let made = server.cli().run(&["agents", "deploy", "my-agent"]).done();
+    let id = made.split(['(', ')']).nth(1).unwrap();
+    let token = format!("token={}\n", server.admin_token());
+    let pasted = token + &block(&server, "curl -X PATCH").replace("agt_…", id).replace("curl ", "curl -s ");
+    let said = caller(&server).script(&pasted).done();
+    assert_eq!(said, r#"{"keys":["ANTHROPIC_API_KEY"]}{"keys":["ANTHROPIC_API_KEY"]}{"keys":[]}"#);
+}
