@@ -96,7 +96,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let tasks = background.clone();
-    background.spawn(async move { service.inform_watchers(&tasks).await });
+    background.spawn(async move { service.keep_house(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {

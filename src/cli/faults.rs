@@ -10,6 +10,7 @@ pub(crate) fn form() -> Limits {
         value_bytes: usize::MAX,
         keys_per_agent: usize::MAX,
         agent_bytes: usize::MAX,
+        watches: usize::MAX,
         allow_loader_names: true,
     }
 }

@@ -6,6 +6,7 @@
 
 mod environment;
 mod layers;
+mod limits;
 
 use std::{
     io::IsTerminal as _,
@@ -20,6 +21,7 @@ use tracing::Level;
 
 pub use environment::Environment;
 pub use layers::{SettingError, layer};
+use limits::LimitSettings;
 
 use crate::{
     domain::{Limits, TokenText},
@@ -103,29 +105,6 @@ pub struct ServeSettings {
     max_connection_age: Option<Duration>,
     #[command(flatten)]
     limits: LimitSettings,
-}
-
-/// How much is too much.
-#[derive(Args, Debug)]
-struct LimitSettings {
-    /// Longest request body, in bytes
-    #[arg(long, env = "SUPERSERVE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value_t = 1024 * 1024)]
-    max_request_bytes: usize,
-    /// Longest key, in bytes
-    #[arg(long, env = "SUPERSERVE_MAX_KEY_BYTES", value_name = "BYTES", default_value_t = Limits::default().key_bytes)]
-    max_key_bytes: usize,
-    /// Longest value, in bytes
-    #[arg(long, env = "SUPERSERVE_MAX_VALUE_BYTES", value_name = "BYTES", default_value_t = Limits::default().value_bytes)]
-    max_value_bytes: usize,
-    /// Most keys of an agent
-    #[arg(long, env = "SUPERSERVE_MAX_KEYS_PER_AGENT", value_name = "N", default_value_t = Limits::default().keys_per_agent)]
-    max_keys_per_agent: usize,
-    /// Most bytes of all an agent's `name=value` strings
-    #[arg(long, env = "SUPERSERVE_MAX_AGENT_BYTES", value_name = "BYTES", default_value_t = Limits::default().agent_bytes)]
-    max_agent_bytes: usize,
-    /// Accept names that make language runtimes load code, such as `NODE_OPTIONS`
-    #[arg(long, env = "SUPERSERVE_ALLOW_LOADER_NAMES", value_parser = BoolishValueParser::new())]
-    allow_loader_names: bool,
 }
 
 /// Settings that were checked, by the part they are for.
@@ -234,13 +213,7 @@ impl ServeSettings {
                 rate_limit: NonZeroU32::new(self.rate_limit),
                 cors_origins: self.cors_origins,
             },
-            limits: Limits {
-                key_bytes: self.limits.max_key_bytes,
-                value_bytes: self.limits.max_value_bytes,
-                keys_per_agent: self.limits.max_keys_per_agent,
-                agent_bytes: self.limits.max_agent_bytes,
-                allow_loader_names: self.limits.allow_loader_names,
-            },
+            limits: self.limits.checked(),
             auto_migrate: self.auto_migrate,
             bootstrap_token,
             shutdown_timeout: self.shutdown_timeout,

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentId, EventId, Revision, TenantId, Timestamp, Weigh};
+use super::{AgentId, EventId, Revision, SecretName, TenantId, Timestamp, Weigh};
 
 /// What was done. The words are part of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub enum Action {
     SecretsDelete,
     /// Values were handed out.
     SecretsResolve,
+    /// Values were asked for and not handed out.
+    SecretsResolveRefused,
     /// A token was made.
     TokenCreate,
     /// A token was revoked.
@@ -59,24 +61,41 @@ pub struct AuditEvent {
     pub revision: Revision,
     /// The run a resolve named; empty if none.
     pub run_id: String,
-    /// What else it was about: the id of a token.
+    /// What else it was about: the id of a token, or the reason of a refusal.
     pub subject: String,
 }
 
 /// A secret that an event touched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditedSecret {
     /// Its name.
     pub key: String,
-    /// Its version; 0 when it was deleted.
+    /// Its version; 0 when it was deleted or is missing.
     #[serde(default)]
     pub version: i64,
-    /// Its fingerprint; empty when it was deleted.
+    /// Its fingerprint; empty when it was deleted or is missing.
     #[serde(default)]
     pub fingerprint: String,
     /// It is a value before, given out beside the one that replaced it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_previous: bool,
+    /// Until when a set has the value before given out beside it; `None` if it says nothing of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_until: Option<Timestamp>,
+}
+
+impl AuditedSecret {
+    /// A name without a value.
+    #[must_use]
+    pub fn absent(name: &SecretName) -> Self {
+        Self { key: name.to_string(), ..Self::default() }
+    }
+
+    /// The key that it is a value of, now or before.
+    #[must_use]
+    pub fn secret(&self) -> &str {
+        if self.is_previous { SecretName::of_previous(&self.key) } else { &self.key }
+    }
 }
 
 impl Weigh for AuditEvent {
@@ -89,13 +108,14 @@ impl Weigh for AuditEvent {
 }
 
 impl Action {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::AgentDeploy,
         Self::AgentDelete,
         Self::SecretsSet,
         Self::SecretsValidate,
         Self::SecretsDelete,
         Self::SecretsResolve,
+        Self::SecretsResolveRefused,
         Self::TokenCreate,
         Self::TokenRevoke,
     ];
@@ -110,6 +130,7 @@ impl Action {
             Self::SecretsValidate => "secrets.validate",
             Self::SecretsDelete => "secrets.delete",
             Self::SecretsResolve => "secrets.resolve",
+            Self::SecretsResolveRefused => "secrets.resolve_refused",
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
         }

@@ -1,7 +1,7 @@
 //! How much is too much, and which names are refused.
 
-/// The limits on what is stored. Each is a setting; these are about single agents, so none of them can
-/// be used up by another tenant.
+/// The limits of the service. Each is a setting; those on what is stored are about single agents, so none of
+/// them can be used up by another tenant.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The longest key, in bytes.
@@ -13,6 +13,8 @@ pub struct Limits {
     /// The most bytes of all `name=value\0` strings of an agent. Linux gives a process about 2 MiB for
     /// arguments and environment and 128 KiB for one string: found at set, never at exec.
     pub agent_bytes: usize,
+    /// The most watches under way at a time.
+    pub watches: usize,
     /// Accept names that make the loaders of languages run code, such as `NODE_OPTIONS`.
     pub allow_loader_names: bool,
 }
@@ -86,6 +88,7 @@ impl Default for Limits {
             value_bytes: 65_536,
             keys_per_agent: 100,
             agent_bytes: 256 * 1024,
+            watches: 20_000,
             allow_loader_names: false,
         }
     }

@@ -6,6 +6,9 @@ use zeroize::Zeroizing;
 
 use super::{FaultCode, Limits, Revision, Timestamp};
 
+/// What the name under which the value before is given out ends with.
+const PREVIOUS: &str = "_PREVIOUS";
+
 /// The name of a secret: it becomes the name of an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SecretName(String);
@@ -64,7 +67,13 @@ impl SecretName {
     /// The name under which the value before is given out.
     #[must_use]
     pub fn previous(&self) -> Self {
-        Self(format!("{}_PREVIOUS", self.0))
+        Self(format!("{}{PREVIOUS}", self.0))
+    }
+
+    /// The name of the secret whose value before is given out under `text`.
+    #[must_use]
+    pub fn of_previous(text: &str) -> &str {
+        text.strip_suffix(PREVIOUS).unwrap_or(text)
     }
 
     /// How many bytes `name=value\0` takes for a value of `value_bytes`.

@@ -1,8 +1,8 @@
-//! Values that are accepted but look like a mistake.
+//! What is accepted but looks like a mistake.
 
 use super::{SecretName, SecretValue};
 
-/// A warning about a value: it names the key and never the value.
+/// A warning about a key, which it names, and never its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     /// The key it is about.
@@ -24,6 +24,10 @@ pub enum WarningCode {
     Placeholder,
     /// Quotes around the whole value, which some reader did not take off.
     Quoted,
+    /// An overlap was asked for, and there is no value before to give out.
+    NoPrevious,
+    /// A value before that was still given out is so no longer: the value it was given out beside was replaced.
+    PreviousDropped,
 }
 
 const SMART_QUOTES: [char; 8] =
@@ -58,10 +62,12 @@ impl WarningCode {
             Self::ZeroWidth => "zero_width",
             Self::Placeholder => "placeholder",
             Self::Quoted => "quoted",
+            Self::NoPrevious => "no_previous",
+            Self::PreviousDropped => "previous_dropped",
         }
     }
 
-    /// Everything that looks wrong with a value.
+    /// Everything that looks wrong with a value by itself.
     #[must_use]
     pub fn inspect(value: &SecretValue) -> Vec<Self> {
         let text = value.expose();

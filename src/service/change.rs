@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     ChangeKind, Error, Service,
-    overlap::Overlap,
+    overlap::{self, Overlap},
     plan::Plan,
     secrets::{deleted, open},
     set_secrets::PreparedSet,
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     crypto::{DataKey, Fingerprint, Place},
     domain::{Action, AuditedSecret, Fault, FaultCode, Faults, Limits, Revision, SecretName, Timestamp},
-    store::{AgentRow, PreviousSecret, SealedSecret, SealedWrite, StoredSecret, Tx},
+    store::{AgentRow, SealedSecret, SealedWrite, StoredSecret, Tx},
 };
 
 /// A set under way: the agent is locked, and what it has is read.
@@ -40,25 +40,27 @@ impl Service {
         for (name, fingerprint) in &plan.fingerprints {
             let Some(value) = set.checked.entries.get(name) else { continue };
             let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: revision };
-            let until = at.plus_seconds(set.previous_for.unwrap_or_default());
-            let previous = before.remove(name).filter(|_| overlap.keeps_replaced(name));
+            let previous_until = overlap.keeps_replaced(name);
+            let previous = before.remove(name).zip(previous_until);
             let secret = SealedSecret {
                 name: name.clone(),
                 version: revision,
                 fingerprint: fingerprint.as_bytes().to_vec(),
                 sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
-                previous: previous.map(|secret| kept(secret, until)),
+                previous: previous.map(|(secret, until)| overlap::kept(secret, until)),
             };
             event.secrets.push(AuditedSecret {
                 key: name.to_string(),
                 version: revision.0,
                 fingerprint: fingerprint.short(),
-                is_previous: false,
+                previous_until,
+                ..AuditedSecret::default()
             });
             writes.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
         }
         let pruned = plan.keys_with(ChangeKind::Pruned);
         event.secrets.extend(pruned.iter().map(deleted));
+        event.secrets.extend(overlap.write_moved(tx, &agent.id).await?);
         event.revision = revision;
         tx.put_secrets(&agent.id, writes).await?;
         tx.delete_secrets(&agent.id, &pruned).await?;
@@ -128,7 +130,7 @@ impl Change<'_> {
                 bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
             }
             let previous = match &secret.previous {
-                _ if self.overlap.keeps_replaced(name) => Some((secret.version, &secret.sealed)),
+                _ if self.overlap.keeps_replaced(name).is_some() => Some((secret.version, &secret.sealed)),
                 Some(previous) if self.overlap.keeps(name) => Some((previous.version, &previous.sealed)),
                 _ => None,
             };
@@ -144,14 +146,9 @@ impl Change<'_> {
     }
 }
 
-fn kept(secret: SealedSecret, until: Timestamp) -> PreviousSecret {
-    let SealedSecret { name: _, version, fingerprint, sealed, previous: _ } = secret;
-    PreviousSecret { version, fingerprint, sealed, until }
-}
-
 /// How a secret that is set is audited.
 fn audited(secret: &StoredSecret) -> AuditedSecret {
     let fingerprint = Fingerprint::from_stored(&secret.fingerprint).map(|it| it.short()).unwrap_or_default();
     let key = secret.name.to_string();
-    AuditedSecret { key, version: secret.version.0, fingerprint, is_previous: false }
+    AuditedSecret { key, version: secret.version.0, fingerprint, ..AuditedSecret::default() }
 }

@@ -16,6 +16,7 @@ mod clock;
 mod delete_secret;
 mod error;
 mod heavy;
+mod house;
 mod idempotency;
 mod keys;
 mod overlap;
@@ -103,7 +104,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, random, clock, limits, closing } = parts;
-        let (watched, heavy) = (watch::Watched::default(), heavy::Heavy::default());
+        let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
         let parts = Inner { store, keyring, random, clock, limits, closing, watched, heavy };
         Self { parts: Arc::new(parts) }
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Call, Error, Service, secrets::open};
+use super::{Call, Error, Kind, Service, secrets::open};
 use crate::{
-    crypto::{DataKey, Fingerprint},
+    crypto::Fingerprint,
     domain::{
-        Action, AuditedSecret, Fault, FaultCode, RequiredSecret, Revision, RunId, Scope, SecretName,
-        SecretValue, Timestamp,
+        Action, AgentId, AuditedSecret, Fault, FaultCode, Limits, RequiredSecret, Revision, RunId, Scope,
+        SecretName, SecretValue, Timestamp,
     },
-    store::{AgentRow, SealedSecret},
+    store::{PreviousSecret, SealedSecret},
 };
 
 /// Whose values to hand out.
@@ -19,7 +19,7 @@ pub struct Resolve {
     pub agent: String,
     /// The caller's name for the run; empty for none.
     pub run_id: String,
-    /// Only these keys; empty for all.
+    /// Only these keys, or previous values by the name under which they are given out; empty for all.
     pub only: Vec<String>,
     /// Nothing is handed out if the agent is at this revision.
     pub if_revision_not: Option<Revision>,
@@ -36,11 +36,16 @@ pub struct Environment {
     pub not_modified: bool,
 }
 
-/// Opened values and what is recorded of them.
-#[derive(Default)]
-struct Opened {
-    values: BTreeMap<SecretName, SecretValue>,
-    audited: Vec<AuditedSecret>,
+/// A value that can be handed out.
+struct Offer<'s> {
+    /// Under which name.
+    name: SecretName,
+    /// Of which secret.
+    secret: &'s SecretName,
+    version: Revision,
+    fingerprint: &'s [u8],
+    sealed: &'s [u8],
+    is_previous: bool,
 }
 
 impl Service {
@@ -58,69 +63,120 @@ impl Service {
         Ok((agent.missing_secrets(), agent.revision))
     }
 
-    /// Hands out the values of an agent, or none. Its audit record is durable before it returns.
+    /// Hands out the values of an agent, or none. Its audit record is durable before it returns; of a refusal
+    /// there is one too, as far as it can be written.
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `secrets:resolve`; [`Error::AgentNotFound`];
     /// [`Error::RequiredSecretsMissing`]; [`Error::Invalid`] for a bad run id or key; [`Error::DataLoss`]
     /// when a value does not open; [`Error::Store`].
     pub async fn resolve(&self, call: &Call, request: Resolve) -> Result<Environment, Error> {
-        let Resolve { agent, run_id, only, if_revision_not } = request;
-        let id = call.needs_on(Scope::SecretsResolve, &agent)?;
-        check(&run_id, &only)?;
-        let found = self.parts.store.sealed_secrets(call.tenant(), &id).await?;
-        let (agent, mut secrets) = found.ok_or(Error::AgentNotFound)?;
-        if if_revision_not == Some(agent.revision) {
-            let values = BTreeMap::new();
-            return Ok(Environment { values, revision: agent.revision, not_modified: true });
+        let outcome = self.hand_out(call, &request).await;
+        if let Err(refusal) = &outcome
+            && let Err(error) = self.record_refusal(call, &request, refusal).await
+        {
+            tracing::error!(%error, "the refusal of a resolve is not on record");
         }
-        let missing = missing(&agent.required_secrets, &secrets, &only);
+        outcome
+    }
+
+    async fn hand_out(&self, call: &Call, request: &Resolve) -> Result<Environment, Error> {
+        let Resolve { agent, run_id, only, if_revision_not } = request;
+        let id = call.needs_on(Scope::SecretsResolve, agent)?;
+        check(run_id, only)?;
+        let found = self.parts.store.sealed_secrets(call.tenant(), &id).await?;
+        let (agent, secrets) = found.ok_or(Error::AgentNotFound)?;
+        let now = self.parts.clock.now();
+        let mut offers: Vec<_> = secrets.iter().flat_map(|secret| Offer::of(secret, now)).collect();
+        let missing = missing(&agent.required_secrets, &offers, only);
         if !missing.is_empty() {
             return Err(Error::RequiredSecretsMissing(missing));
         }
+        if *if_revision_not == Some(agent.revision) {
+            let values = BTreeMap::new();
+            return Ok(Environment { values, revision: agent.revision, not_modified: true });
+        }
         if !only.is_empty() {
-            secrets.retain(|secret| only.iter().any(|name| name == secret.name.as_str()));
+            offers.retain(|offer| only.iter().any(|name| offer.is_meant_by(name)));
         }
         let key = self.data_key(&agent)?;
-        let Opened { values, audited } = Opened::new(&agent, &key, &secrets, self.parts.clock.now())?;
+        let mut values = BTreeMap::new();
+        for offer in &offers {
+            values.insert(offer.name.clone(), open(&agent, &key, offer.secret, offer.version, offer.sealed)?);
+        }
         let mut event = self.event(call, Action::SecretsResolve, Some(&id))?;
-        event.run_id = run_id;
+        event.run_id.clone_from(run_id);
         event.revision = agent.revision;
-        event.secrets = audited;
+        event.secrets = offers.iter().map(Offer::audited).collect();
         self.parts.store.record_in_batch(event).await?;
         Ok(Environment { values, revision: agent.revision, not_modified: false })
     }
+
+    /// Records that a caller, who is known, got no values of an agent that he may know of. What he got wrong
+    /// otherwise is not recorded.
+    async fn record_refusal(&self, call: &Call, request: &Resolve, refusal: &Error) -> Result<(), Error> {
+        let missing = if let Error::RequiredSecretsMissing(missing) = refusal {
+            missing.as_slice()
+        } else if refusal.kind() == Kind::PermissionDenied {
+            &[]
+        } else {
+            return Ok(());
+        };
+        let id = AgentId::parse(&request.agent).filter(|id| call.principal.token.grant.agents.allows(id));
+        let Some(id) = id else { return Ok(()) };
+        let Some(revision) = self.parts.store.revision(call.tenant(), &id).await? else { return Ok(()) };
+        let mut event = self.event(call, Action::SecretsResolveRefused, Some(&id))?;
+        event.run_id = RunId::parse(&request.run_id).map(|id| id.as_str().to_owned()).unwrap_or_default();
+        event.revision = revision;
+        refusal.reason().clone_into(&mut event.subject);
+        // A caller names what he likes: no more is kept than an agent can have
+        let Limits { keys_per_agent, key_bytes, .. } = self.parts.limits;
+        let missing = missing.iter().filter(|name| name.as_str().len() <= key_bytes).take(keys_per_agent);
+        event.secrets = missing.map(AuditedSecret::absent).collect();
+        Ok(self.parts.store.record_in_batch(event).await?)
+    }
 }
 
-// === impl Opened ===
+// === impl Offer ===
 
-impl Opened {
-    /// Opens values, with those before them that are still given out.
-    fn new(agent: &AgentRow, key: &DataKey, secrets: &[SealedSecret], now: Timestamp) -> Result<Self, Error> {
-        let mut opened = Self::default();
-        for SealedSecret { name, version, fingerprint, sealed, previous } in secrets {
-            let value = open(agent, key, name, *version, sealed)?;
-            opened.add(name.clone(), value, *version, fingerprint, false);
-            if let Some(previous) = previous.as_ref().filter(|previous| now < previous.until) {
-                let value = open(agent, key, name, previous.version, &previous.sealed)?;
-                opened.add(name.previous(), value, previous.version, &previous.fingerprint, true);
-            }
-        }
-        Ok(opened)
+impl<'s> Offer<'s> {
+    /// The value of a secret, and the one before it if that is still given out.
+    fn of(secret: &'s SealedSecret, now: Timestamp) -> impl Iterator<Item = Self> {
+        let SealedSecret { name: key, version, fingerprint, sealed, previous } = secret;
+        let value = Self {
+            name: key.clone(),
+            secret: key,
+            version: *version,
+            fingerprint,
+            sealed,
+            is_previous: false,
+        };
+        let previous = previous.as_ref().filter(|previous| now < previous.until);
+        let previous = previous.map(|PreviousSecret { version, fingerprint, sealed, until: _ }| Self {
+            name: key.previous(),
+            secret: key,
+            version: *version,
+            fingerprint,
+            sealed,
+            is_previous: true,
+        });
+        [Some(value), previous].into_iter().flatten()
     }
 
-    fn add(
-        &mut self,
-        name: SecretName,
-        value: SecretValue,
-        version: Revision,
-        fingerprint: &[u8],
-        is_previous: bool,
-    ) {
-        let fingerprint = Fingerprint::from_stored(fingerprint).map(|it| it.short()).unwrap_or_default();
-        let key = name.to_string();
-        self.audited.push(AuditedSecret { key, version: version.0, fingerprint, is_previous });
-        self.values.insert(name, value);
+    /// Whether a caller who asks for `name` is given it: who asks for a secret is given its value before too.
+    fn is_meant_by(&self, name: &str) -> bool {
+        self.name.as_str() == name || self.secret.as_str() == name
+    }
+
+    fn audited(&self) -> AuditedSecret {
+        let fingerprint = Fingerprint::from_stored(self.fingerprint).map(|it| it.short());
+        AuditedSecret {
+            key: self.name.to_string(),
+            version: self.version.0,
+            fingerprint: fingerprint.unwrap_or_default(),
+            is_previous: self.is_previous,
+            previous_until: None,
+        }
     }
 }
 
@@ -137,18 +193,20 @@ fn check(run_id: &str, only: &[String]) -> Result<(), Error> {
 }
 
 /// What keeps a run from starting: what the agent requires, or of `only`, if it is given, what is neither
-/// set nor declared optional.
-fn missing(required: &[RequiredSecret], secrets: &[SealedSecret], only: &[String]) -> Vec<SecretName> {
-    let is_set = |name: &str| secrets.iter().any(|secret| secret.name.as_str() == name);
+/// given out nor declared optional.
+fn missing(required: &[RequiredSecret], offers: &[Offer<'_>], only: &[String]) -> Vec<SecretName> {
+    // A value before stands in for no secret that is required
+    let is_set = |name: &str| offers.iter().any(|it| it.name.as_str() == name && !it.is_previous);
+    let is_given = |name: &str| offers.iter().any(|it| it.name.as_str() == name);
     let is_optional = |name: &str| required.iter().any(|it| it.name == name && it.optional);
     let needed: Vec<&str> = if only.is_empty() {
-        required.iter().map(|required| required.name.as_str()).collect()
+        required.iter().map(|it| it.name.as_str()).filter(|name| !is_set(name)).collect()
     } else {
-        only.iter().map(String::as_str).collect()
+        only.iter().map(String::as_str).filter(|name| !is_given(name)).collect()
     };
     needed
         .into_iter()
-        .filter(|name| !is_optional(name) && !is_set(name))
+        .filter(|name| !is_optional(name))
         .map(|name| SecretName::from_stored(name.to_owned()))
         .collect()
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Error, Service};
 use crate::{
     crypto::{DataKey, Fingerprint, Place},
-    domain::{AuditedSecret, Revision, Scope, SecretMetadata, SecretName, SecretValue},
+    domain::{AuditedSecret, Revision, Scope, SecretMetadata, SecretName, SecretValue, Timestamp},
     store::{AgentRow, StoredSecret},
 };
 
@@ -38,7 +38,8 @@ impl Service {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         let found = self.parts.store.secrets(call.tenant(), &id).await?;
         let (agent, secrets) = found.ok_or(Error::AgentNotFound)?;
-        let secrets = secrets.into_iter().map(metadata).collect();
+        let now = self.parts.clock.now();
+        let secrets = secrets.into_iter().map(|secret| metadata(secret, now)).collect();
         Ok(Listing { secrets, revision: agent.revision })
     }
 }
@@ -68,7 +69,7 @@ pub(super) fn expect_revision(expected: Option<Revision>, current: Revision) -> 
 
 /// How a deleted secret is audited.
 pub(super) fn deleted(name: &SecretName) -> AuditedSecret {
-    AuditedSecret { key: name.to_string(), version: 0, fingerprint: String::new(), is_previous: false }
+    AuditedSecret::absent(name)
 }
 
 /// What is set after a write.
@@ -76,7 +77,7 @@ pub(super) fn written(keys: &[SecretName], revision: Revision) -> Written {
     Written { keys: keys.iter().map(ToString::to_string).collect(), revision: revision.0 }
 }
 
-fn metadata(secret: StoredSecret) -> SecretMetadata {
+fn metadata(secret: StoredSecret, now: Timestamp) -> SecretMetadata {
     let StoredSecret {
         name,
         version,
@@ -88,6 +89,6 @@ fn metadata(secret: StoredSecret) -> SecretMetadata {
         previous,
     } = secret;
     let fingerprint = Fingerprint::from_stored(&fingerprint).map(|it| it.short()).unwrap_or_default();
-    let previous_until = previous.map(|(_, until)| until);
+    let previous_until = previous.map(|(_, until)| until).filter(|until| now < *until);
     SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by, previous_until }
 }

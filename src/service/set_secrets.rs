@@ -9,18 +9,15 @@ use super::{
     Call, ChangeKind, Error, RawEntry, Service,
     change::Change,
     idempotency::{self, Attempt, revision_bytes},
-    overlap::Overlap,
+    overlap::{self, Overlap},
     plan::{Checked, Plan},
     secrets::{Written, expect_revision, written},
 };
 use crate::{
     crypto::DataKey,
-    domain::{AgentId, Fault, FaultCode, Faults, IdempotencyKey, RequiredSecret, Revision, Scope},
+    domain::{AgentId, Faults, IdempotencyKey, RequiredSecret, Revision, Scope},
     store::{Transient, Tx},
 };
-
-/// The longest time for which a previous value is given out: 30 days.
-const MAX_PREVIOUS_SECONDS: i64 = 30 * 24 * 60 * 60;
 
 /// What to set.
 #[derive(Debug)]
@@ -39,7 +36,7 @@ pub struct SetSecrets {
     pub validate_only: bool,
     /// Delete every other key.
     pub prune: bool,
-    /// For so many seconds, give out the value that each replaced key had before too.
+    /// For so many microseconds, give out the value that each key had before too; 0 to end that.
     pub previous_for: Option<i64>,
 }
 
@@ -107,10 +104,7 @@ impl Service {
             checked.faults.push(fault);
             None
         });
-        if previous_for.is_some_and(|seconds| !(1..=MAX_PREVIOUS_SECONDS).contains(&seconds)) {
-            let limit = usize::try_from(MAX_PREVIOUS_SECONDS).unwrap_or(usize::MAX);
-            checked.faults.push(Fault::over("previous_for", FaultCode::OutOfRange, limit));
-        }
+        checked.faults.extend(overlap::fault_of_time(previous_for));
         let call = call.clone();
         let prepared = Arc::new(PreparedSet {
             call,
@@ -167,7 +161,7 @@ impl Service {
         let stored = tx.stored_secrets(&agent.id).await?;
         let at = self.parts.clock.now();
         let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
-        let overlap = Overlap::new(&plan, &stored, set.previous_for.is_some(), at);
+        let overlap = Overlap::new(&plan, &stored, set.previous_for, at);
         let change = Change { tx, set, agent, stored, key, plan, overlap, at };
         faults.extend(change.overlap.faults(&change.plan, &self.parts.limits));
         let of_size = change.faults_of_size(&self.parts.limits).await?;
@@ -175,7 +169,7 @@ impl Service {
         if !faults.is_empty() {
             return Err(Error::Invalid(faults).into());
         }
-        let answer = set.answer(&change.plan, change.revision_after());
+        let answer = set.answer(&change.plan, &change.overlap, change.revision_after());
         if set.validate_only {
             self.record_validation(&change).await?;
         } else {
@@ -211,16 +205,17 @@ impl PreparedSet {
     fn attempt(&self, key: &DataKey) -> Attempt<'_> {
         let revision = revision_bytes(self.expected_revision);
         let flags = [u8::from(self.validate_only), u8::from(self.prune)];
-        let previous_for = self.previous_for.unwrap_or_default().to_be_bytes();
-        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags, &previous_for];
+        let previous_for = self.previous_for.map(i64::to_be_bytes);
+        let previous_for = previous_for.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
+        let mut request: Vec<&[u8]> = vec![b"set", &revision, &flags, previous_for];
         for (name, value) in &self.checked.entries {
             request.extend([name.as_str().as_bytes(), value.expose().as_bytes()]);
         }
         Attempt::new(&self.agent, self.idempotency_key.as_ref(), key, &request)
     }
 
-    fn answer(&self, plan: &Plan, revision: Revision) -> SetSecretsAnswer {
-        let warnings = self.checked.warnings.iter();
+    fn answer(&self, plan: &Plan, overlap: &Overlap, revision: Revision) -> SetSecretsAnswer {
+        let warnings = self.checked.warnings.iter().chain(overlap.warnings());
         SetSecretsAnswer {
             written: written(&plan.keys, revision),
             warnings: warnings

@@ -5,11 +5,11 @@
 //! ([`Word`]); and, where both were missed, a look at all watched agents every
 //! few seconds, which also finds the tokens that have ended. An idle watcher costs memory and nothing else.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
@@ -24,15 +24,20 @@ use crate::{
 /// token that has ended, is found by then.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// When to try again where there are too many watches.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
 /// How many rows one look asks for at a time.
 const LOOK_AT: usize = 100;
 
 /// What is watched on this server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Watched {
     agents: Channels<AgentId, State>,
     /// The tokens of those who watch, and whether they have ended.
     tokens: Channels<TokenId, bool>,
+    /// For how many watches there is room.
+    room: Arc<Semaphore>,
 }
 
 /// What is known of a watched agent.
@@ -50,11 +55,19 @@ struct Watcher {
     token: watch::Receiver<bool>,
     /// The revision it knows.
     told: Option<Revision>,
+    /// Its place, which is free again once it has gone.
+    _place: OwnedSemaphorePermit,
 }
 
 // === impl Watched ===
 
 impl Watched {
+    /// Nothing, with room for so many watches.
+    pub(super) fn new(max_watches: usize) -> Self {
+        let room = Arc::new(Semaphore::new(max_watches.min(Semaphore::MAX_PERMITS)));
+        Self { agents: Channels::default(), tokens: Channels::default(), room }
+    }
+
     /// Tells the watchers of an agent what became of it. Word that comes late is no news.
     pub(super) fn tell(&self, Changed { agent: id, revision }: &Changed) {
         let news = revision.map_or(State::Gone, State::At);
@@ -76,11 +89,13 @@ impl Watched {
         self.tokens.tell(token, |has_ended| !std::mem::replace(has_ended, true));
     }
 
-    /// Subscribes at a revision before the first: what the agent is at is told afterwards.
-    fn subscribe(&self, id: &AgentId, token: &TokenId) -> Watcher {
+    /// Subscribes, if there is room, at a revision before the first: what the agent is at is told afterwards.
+    fn subscribe(&self, id: &AgentId, token: &TokenId) -> Result<Watcher, Error> {
+        let place = Arc::clone(&self.room).try_acquire_owned();
+        let place = place.map_err(|_full| Error::RateLimited { retry_after: RETRY_AFTER })?;
         let agent = self.agents.subscribe(id, State::At(Revision::default()), |state| *state == State::Gone);
         let token = self.tokens.subscribe(token, false, |has_ended| *has_ended);
-        Watcher { agent, token, told: None }
+        Ok(Watcher { agent, token, told: None, _place: place })
     }
 }
 
@@ -91,8 +106,8 @@ impl Service {
     /// (within seconds) or the server stops.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::AgentNotFound`], also later in the
-    /// stream; [`Error::Unauthenticated`] or [`Error::Closing`] at the end of it; [`Error::Store`].
+    /// [`Error::PermissionDenied`] without `secrets:list`; [`Error::RateLimited`] when there are as many watches
+    /// as there may be; [`Error::AgentNotFound`], also later in the stream; [`Error::Unauthenticated`] or [`Error::Closing`] at the end of it; [`Error::Store`].
     pub async fn watch(
         &self,
         call: &Call,
@@ -100,7 +115,7 @@ impl Service {
     ) -> Result<impl Stream<Item = Result<Revision, Error>> + Send + use<>, Error> {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         // Subscribed before it is read: a change between the two is then told, and not missed
-        let watcher = self.parts.watched.subscribe(&id, &call.principal.token.id);
+        let watcher = self.parts.watched.subscribe(&id, &call.principal.token.id)?;
         let first = self.parts.store.revision(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)?;
         self.parts.watched.tell(&Changed { agent: id, revision: Some(first) });
         let service = self.clone();
@@ -111,7 +126,7 @@ impl Service {
     }
 
     async fn next_revision(&self, watcher: &mut Watcher) -> Result<Revision, Error> {
-        let Watcher { agent, token, told } = watcher;
+        let Watcher { agent, token, told, _place: _ } = watcher;
         let is_news = |state: &State| match state {
             State::At(revision) => told.is_none_or(|told| told < *revision),
             State::Gone => true,
@@ -132,7 +147,7 @@ impl Service {
     }
 
     /// Keeps the watchers of this server informed, until it stops. `tasks` carries what listens.
-    pub async fn inform_watchers(&self, tasks: &TaskTracker) {
+    pub(super) async fn inform_watchers(&self, tasks: &TaskTracker) {
         let mut words = self.parts.store.listen(tasks);
         let closing = &self.parts.closing;
         let mut next_look = Instant::now() + LOOK_EVERY;

@@ -2,12 +2,12 @@
 //!
 //! PostgreSQL carries it (LISTEN/NOTIFY). It is told after the commit and by one task: NOTIFY inside each
 //! transaction would make all commits of the database wait for one lock. So word can be lost, by a crash
-//! in between or while the connection is down; who listens must look for himself now and then, and at once
-//! when [`Word::Lost`] says so. SQLite has one server, which knows of its own changes.
+//! in between or while the connection is down, and behind some poolers none arrives; who listens must look for
+//! himself now and then, and at once when [`Word::Lost`] says so. SQLite has one server, which knows of its own changes.
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -26,6 +26,9 @@ const QUEUE: usize = 4096;
 
 /// The pause before a lost connection is tried again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How long what a listener tells itself may take to arrive.
+const OWN_WORD: Duration = Duration::from_secs(5);
 
 /// An agent that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +53,35 @@ pub enum Word {
 pub(super) enum Announcer {
     /// There are none.
     Nobody,
-    /// By a task that tells PostgreSQL; the options are for those who listen.
-    Postgres(mpsc::Sender<Changed>, Box<PgConnectOptions>),
+    /// By a task that tells PostgreSQL; the rest is for those who listen.
+    Postgres(mpsc::Sender<Changed>, Box<Ear>),
+}
+
+/// What listening takes.
+#[derive(Clone, Debug)]
+pub(super) struct Ear {
+    /// How to open the connection that hears.
+    options: PgConnectOptions,
+    /// Connections to tell something on.
+    pool: Pool,
+    /// The operator knows that nothing is heard.
+    has_warned: bool,
+}
+
+/// Why listening came to an end.
+#[derive(Debug, thiserror::Error)]
+enum Deaf {
+    #[error("{0}")]
+    Listen(#[from] sqlx::Error),
+    #[error("{0}")]
+    Tell(#[from] DbErr),
+    #[error("the connection was lost")]
+    Lost,
+    #[error(
+        "the database takes LISTEN and delivers nothing, as behind a pooler that gives each transaction another \
+         connection"
+    )]
+    Nothing,
 }
 
 // === impl Changed ===
@@ -79,8 +109,8 @@ impl Announcer {
     /// Starts the task that tells PostgreSQL. It ends with the last clone of the store.
     pub(super) fn postgres(pool: Pool, options: PgConnectOptions, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tasks.spawn(tell(pool, receiver));
-        Self::Postgres(sender, Box::new(options))
+        tasks.spawn(tell(pool.clone(), receiver));
+        Self::Postgres(sender, Box::new(Ear { options, pool, has_warned: false }))
     }
 }
 
@@ -88,16 +118,16 @@ async fn tell(pool: Pool, mut changes: mpsc::Receiver<Changed>) {
     let mut some = Vec::with_capacity(AT_ONCE);
     while changes.recv_many(&mut some, AT_ONCE).await > 0 {
         let lines: Vec<_> = some.drain(..).map(|change| change.to_line()).collect();
-        let notify = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT pg_notify($1, $2)",
-            [CHANNEL.into(), lines.join("\n").into()],
-        );
         // A query, so that it outlives a dead connection: what is told twice does no harm
-        if let Err(error) = pool.query_one_raw(notify).await {
+        if let Err(error) = pool.query_one_raw(notify(&lines.join("\n"))).await {
             tracing::debug!(%error, "a change was not announced");
         }
     }
+}
+
+fn notify(text: &str) -> Statement {
+    let values = [CHANNEL.into(), text.into()];
+    Statement::from_sql_and_values(DbBackend::Postgres, "SELECT pg_notify($1, $2)", values)
 }
 
 // === impl Store ===
@@ -116,8 +146,8 @@ impl Store {
     #[must_use]
     pub fn listen(&self, tasks: &TaskTracker) -> mpsc::Receiver<Word> {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        if let Announcer::Postgres(_, options) = &self.announcer {
-            tasks.spawn(listen((**options).clone(), sender));
+        if let Announcer::Postgres(_, ear) = &self.announcer {
+            tasks.spawn((**ear).clone().listen(sender));
         } else {
             tasks.spawn(async move { sender.closed().await });
         }
@@ -125,37 +155,78 @@ impl Store {
     }
 }
 
-async fn listen(options: PgConnectOptions, sender: mpsc::Sender<Word>) {
-    while !sender.is_closed() {
-        tokio::select! {
-            () = sender.closed() => return,
-            Err(error) = hear(&options, &sender) => tracing::debug!(%error, "listening was interrupted"),
-        }
-        tokio::select! {
-            () = sender.closed() => return,
-            () = tokio::time::sleep(PAUSE) => {}
+// === impl Ear ===
+
+impl Ear {
+    async fn listen(mut self, sender: mpsc::Sender<Word>) {
+        let closed = sender.clone();
+        while !sender.is_closed() {
+            let ended = tokio::select! {
+                () = closed.closed() => return,
+                ended = self.hear(&sender) => ended,
+            };
+            if let Err(reason) = ended {
+                self.warn(&reason);
+            }
+            tokio::select! {
+                () = closed.closed() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
         }
     }
-}
 
-/// Listens on one connection until it is lost.
-async fn hear(options: &PgConnectOptions, sender: &mpsc::Sender<Word>) -> Result<(), sqlx::Error> {
-    let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options.clone());
-    let mut listener = PgListener::connect_with(&pool).await?;
-    listener.listen(CHANNEL).await?;
-    // Whatever happened before this moment went unheard
-    let mut word = vec![Word::Lost];
-    loop {
-        for word in word.drain(..) {
-            if sender.send(word).await.is_err() {
-                return Ok(());
+    /// Listens on one connection until it is lost. It is told something at once: a pooler may take LISTEN for one
+    /// of its connections and never pass on what arrives there.
+    async fn hear(&mut self, sender: &mpsc::Sender<Word>) -> Result<(), Deaf> {
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
+        listener.listen(CHANNEL).await?;
+        self.pool.query_one_raw(notify("")).await?;
+        let own_word = tokio::time::sleep(OWN_WORD);
+        tokio::pin!(own_word);
+        let mut is_waiting = true;
+        // Whatever happened before this moment went unheard
+        let mut words = vec![Word::Lost];
+        loop {
+            for word in words.drain(..) {
+                if sender.send(word).await.is_err() {
+                    return Ok(());
+                }
             }
+            let heard = listener.try_recv();
+            tokio::pin!(heard);
+            let heard = loop {
+                tokio::select! {
+                    heard = &mut heard => break heard?.ok_or(Deaf::Lost)?,
+                    () = &mut own_word, if is_waiting => {
+                        is_waiting = false;
+                        self.warn(&Deaf::Nothing);
+                    }
+                }
+            };
+            is_waiting = false;
+            self.hears();
+            words.extend(heard.payload().lines().filter_map(Changed::from_line).map(Word::Of));
         }
-        match listener.try_recv().await? {
-            None => word.push(Word::Lost),
-            Some(notification) => {
-                word.extend(notification.payload().lines().filter_map(Changed::from_line).map(Word::Of));
-            }
+    }
+
+    /// Tells the operator once what keeps word from arriving, until some does.
+    fn warn(&mut self, reason: &Deaf) {
+        if std::mem::replace(&mut self.has_warned, true) {
+            tracing::debug!(%reason, "still no word of changes");
+        } else {
+            tracing::warn!(
+                %reason,
+                "no word of changes from other servers: until there is, watchers learn of them in seconds \
+                 instead of at once"
+            );
+        }
+    }
+
+    fn hears(&mut self) {
+        if std::mem::take(&mut self.has_warned) {
+            tracing::info!("there is word of changes from other servers again");
         }
     }
 }

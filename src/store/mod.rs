@@ -20,11 +20,13 @@ mod metadata;
 mod migrate;
 mod migration;
 mod pool;
+mod previous;
 mod secrets;
 mod tokens;
 mod writer;
 
 pub use agents::{AgentRow, Deployment, WrappedKeyRow};
+pub use audit::Given;
 pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};

@@ -1,6 +1,6 @@
 //! Points in time on the wire.
 
-use prost_types::Timestamp as Wire;
+use prost_types::{Duration as WireDuration, Timestamp as Wire};
 
 use crate::domain::Timestamp;
 
@@ -15,6 +15,11 @@ pub(super) fn to_wire(at: Timestamp) -> Wire {
 /// From protobuf, as far as it can be written in microseconds.
 pub(super) fn from_wire(at: &Wire) -> Timestamp {
     Timestamp(at.seconds.saturating_mul(MICROS).saturating_add(i64::from(at.nanos) / 1000))
+}
+
+/// A span of time from protobuf in microseconds, rounded down.
+pub(super) fn micros(span: WireDuration) -> i64 {
+    span.seconds.saturating_mul(MICROS).saturating_add(i64::from(span.nanos).div_euclid(1000))
 }
 
 /// As RFC 3339 has it, in UTC with a `Z`.

@@ -61,14 +61,16 @@ async fn a_rotation_from_end_to_end(database: Database) {
 }
 
 #[test]
-fn plain_audit_lists_events_and_an_unknown_key_is_no_run() {
+fn plain_audit_lists_events_and_an_unknown_key_is_refused() {
     let server = Server::start(Database::Sqlite);
     let admin = server.cli();
     admin.run(&["agents", "deploy", "demo"]).done();
     assert!(admin.run(&["audit", "demo"]).done().contains("agent.deploy"));
     assert_eq!(admin.run(&["audit", "demo", "--runs"]).done(), "No runs of agent 'demo'\n");
-    assert_eq!(
-        admin.run(&["audit", "demo", "--key", "NEVER"]).done(),
-        "No run of agent 'demo' was given NEVER\n"
-    );
+    let unknown = admin.run(&["audit", "demo", "--key", "NEVER"]);
+    assert_eq!((unknown.code, unknown.stdout.as_str()), (2, ""));
+    assert!(unknown.stderr.contains("Secret not found."), "{}", unknown.stderr);
+    admin.run(&["secrets", "set", "demo", "KEY=v"]).done();
+    let unused = admin.run(&["audit", "demo", "--key", "KEY"]).done();
+    assert_eq!(unused, "No run of agent 'demo' was given KEY\n");
 }

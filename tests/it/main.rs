@@ -49,6 +49,7 @@ mod postgres;
 mod readme;
 mod rest;
 mod rotation;
+mod runs;
 mod runtime;
 mod secrecy;
 mod shutdown;

@@ -1,11 +1,10 @@
-//! Rotating a secret: the value before is given out beside the new one for a while, and runs that hold an old one
-//! are listed.
+//! Rotating a secret: the value before is given out beside the new one for a while, and nothing is kept of it then.
 
 use std::collections::HashMap;
 
 use prost_types::Duration as WireDuration;
 use serde_json::json;
-use superserve::proto::v1::{ListRunsRequest, Run, SetSecretsRequest, SetSecretsResponse};
+use superserve::proto::v1::{ListSecretsRequest, SecretMetadata, SetSecretsRequest, SetSecretsResponse};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -16,8 +15,9 @@ use crate::{
         grpc::Grpc,
         on_each_database,
         server::Server,
-        steps::{resolve as values, resolver},
+        steps::{Sql, audit, resolve as values, resolver},
     },
+    runs::runs,
     runtime::{Ask, resolve},
 };
 
@@ -27,11 +27,11 @@ const LONG: i64 = 24 * 60 * 60;
 on_each_database!(
     a_rotation_from_start_to_end,
     the_next_value_or_a_delete_ends_an_overlap,
+    the_end_of_an_overlap_is_moved_by_the_present_value,
+    an_overlap_that_cannot_be_is_warned_of,
+    nothing_is_kept_of_an_overlap_that_has_ended,
     names_do_not_collide,
     a_previous_value_counts_against_the_limits,
-    stale_runs_are_those_that_hold_an_old_version,
-    stale_runs_come_in_pages,
-    many_runs_are_looked_through_in_several_calls
 );
 
 async fn a_rotation_from_start_to_end(database: Database) {
@@ -84,6 +84,121 @@ async fn the_next_value_or_a_delete_ends_an_overlap(database: Database) {
     assert_eq!(values(&grpc, &agent).await.unwrap(), map(&[("KEY", "v6")]), "the old ones do not come back");
 }
 
+async fn the_end_of_an_overlap_is_moved_by_the_present_value(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    let grpc = resolver(&server).await;
+    let (one, both) = (map(&[("KEY", "v2")]), map(&[("KEY", "v2"), ("KEY_PREVIOUS", "v1")]));
+    set(&grpc, &agent, &[("KEY", "v1"), ("OTHER", "o")], None).await.unwrap();
+    set(&grpc, &agent, &[("KEY", "v2")], Some(LONG)).await.unwrap();
+    let asked = metadata(&grpc, &agent).await;
+    let kept = Ask::only(&agent, &["KEY"]);
+    assert_eq!(resolve(&grpc, kept.clone()).await.unwrap().env, both);
+
+    // Longer, and the revision does not move
+    let answer = set(&grpc, &agent, &[("KEY", "v2")], Some(2 * LONG)).await.unwrap();
+    assert_eq!((answer.revision, answer.warnings.len()), (2, 0));
+    let longer = metadata(&grpc, &agent).await;
+    assert!(until(&longer) >= until(&asked) + LONG, "{longer:?}");
+    assert_eq!((longer.version, &longer.updated_at), (2, &asked.updated_at), "it is no new version");
+    // Shorter: it ends when it is said to
+    set(&grpc, &agent, &[("KEY", "v2")], Some(1)).await.unwrap();
+    assert!(until(&metadata(&grpc, &agent).await) < until(&asked));
+    let is_over = async || (resolve(&grpc, kept.clone()).await.unwrap().env == one).then_some(());
+    eventually("the end of the overlap", is_over).await;
+    assert_eq!(metadata(&grpc, &agent).await.previous_until, None);
+
+    // At once
+    set(&grpc, &agent, &[("KEY", "v1")], None).await.unwrap();
+    set(&grpc, &agent, &[("KEY", "v2")], Some(LONG)).await.unwrap();
+    validate(&grpc, &agent, ("KEY", "v2"), 0).await;
+    assert_eq!(resolve(&grpc, kept.clone()).await.unwrap().env, both, "that was a question");
+    let ended = set(&grpc, &agent, &[("KEY", "v2")], Some(0)).await.unwrap();
+    assert_eq!((ended.revision, ended.warnings.len()), (4, 0));
+    assert_eq!(resolve(&grpc, kept).await.unwrap().env, one);
+    assert_eq!(kept_values(&server).await, 0, "nothing of it is kept");
+
+    let events = audit(&server.grpc().await, &agent).await;
+    let sets: Vec<_> = events.iter().rev().filter(|event| event.action == "secrets.set").collect();
+    let said = |n: usize| {
+        let secret = &sets[n].secrets[0];
+        let after = |until: i64| (until - sets[n].time.unwrap().seconds) / 10;
+        (secret.key.as_str(), secret.version, secret.previous_until.map(|until| after(until.seconds)))
+    };
+    let told: Vec<_> = (0..sets.len()).map(said).collect();
+    let expected = [
+        ("KEY", 1, None),
+        ("KEY", 2, Some(LONG / 10)),
+        ("KEY", 2, Some(2 * LONG / 10)),
+        ("KEY", 2, Some(0)),
+        ("KEY", 3, None),
+        ("KEY", 4, Some(LONG / 10)),
+        ("KEY", 4, Some(0)),
+    ];
+    assert_eq!(told, expected, "the audit trail says which overlap was asked for");
+}
+
+async fn an_overlap_that_cannot_be_is_warned_of(database: Database) {
+    let server = Server::start(database);
+    let agent = server.deploy("demo").await;
+    let grpc = resolver(&server).await;
+    let warnings = async |value: &str, previous_for| {
+        let answer = set(&grpc, &agent, &[("KEY", value)], previous_for).await.unwrap();
+        answer.warnings.into_iter().map(|it| format!("{} {}", it.key, it.code)).collect::<Vec<_>>()
+    };
+    let (no_previous, dropped) = (["KEY no_previous"], ["KEY previous_dropped"]);
+    assert_eq!(warnings("v1", Some(LONG)).await, no_previous, "it was not set before");
+    assert_eq!(warnings("v1", Some(LONG)).await, no_previous, "it had no other value before");
+    assert_eq!(warnings("v1", Some(0)).await, [""; 0], "there is nothing to end");
+    assert_eq!(warnings("v2", Some(LONG)).await, [""; 0]);
+    assert_eq!(warnings("v3", Some(LONG)).await, dropped, "the first is needed no less than before");
+    assert_eq!(warnings("v4", None).await, dropped);
+    assert_eq!(warnings("v5", None).await, [""; 0]);
+    assert_eq!(warnings("v6", Some(LONG)).await, [""; 0]);
+    assert_eq!(warnings("v7", Some(0)).await, [""; 0], "it was told to end");
+    assert_eq!(values(&grpc, &agent).await.unwrap(), map(&[("KEY", "v7")]));
+}
+
+async fn nothing_is_kept_of_an_overlap_that_has_ended(database: Database) {
+    let mut server = Server::start(database);
+    let (agent, other) = (server.deploy("demo").await, server.deploy("other").await);
+    let grpc = resolver(&server).await;
+    for agent in [&agent, &other] {
+        set(&grpc, agent, &[("KEY", "v1")], None).await.unwrap();
+    }
+    set(&grpc, &agent, &[("KEY", "v2")], Some(1)).await.unwrap();
+    set(&grpc, &other, &[("KEY", "v2")], Some(LONG)).await.unwrap();
+    // More than are cleared at once
+    let copies = (0..1200).map(|n| {
+        format!(
+            "INSERT INTO secrets SELECT agent_id, 'COPY_{n}', version, sealed, fingerprint, created_at, updated_at, \
+             updated_by, previous_version, previous_sealed, previous_fingerprint, previous_until FROM secrets \
+             WHERE agent_id = '{agent}' AND name = 'KEY'"
+        )
+    });
+    let copies: Vec<String> = copies.collect();
+    server.backdoor().await.run(&format!("BEGIN; {}; COMMIT", copies.join("; "))).await;
+    assert_eq!(kept_values(&server).await, 1202);
+    let is_over = async || {
+        let env = resolve(&grpc, Ask::only(&agent, &["KEY"])).await.unwrap().env;
+        (env.len() == 1).then_some(())
+    };
+    eventually("the end of the overlap", is_over).await;
+
+    // The first sweep comes with the start
+    server.kill9();
+    server.restart();
+    eventually("a sweep", async || (kept_values(&server).await == 1).then_some(())).await;
+    let sql = Sql::connect(&server).await;
+    let left = "SELECT COUNT(*) AS n FROM secrets WHERE previous_version IS NOT NULL \
+                OR previous_fingerprint IS NOT NULL OR previous_until IS NOT NULL";
+    assert_eq!(sql.row(left, []).await.try_get::<i64>("", "n").unwrap(), 1);
+    let grpc = resolver(&server).await;
+    assert_eq!(values(&grpc, &other).await.unwrap()["KEY_PREVIOUS"], "v1", "it is not over");
+    let present = resolve(&grpc, Ask::only(&agent, &["KEY"])).await.unwrap().env;
+    assert_eq!(present, map(&[("KEY", "v2")]));
+}
+
 async fn names_do_not_collide(database: Database) {
     let server = Server::start(database);
     let agent = server.deploy("demo").await;
@@ -105,7 +220,7 @@ async fn names_do_not_collide(database: Database) {
     let expected = [("A", "a2"), ("A_PREVIOUS", "own"), ("B", "b2"), ("B_PREVIOUS", "b1"), ("C", "c1")];
     assert_eq!(values(&grpc, &agent).await.unwrap(), map(&expected), "what is refused changes nothing");
 
-    for seconds in [0, -1, 30 * LONG + 1] {
+    for seconds in [-1, 30 * LONG + 1] {
         let refused = set(&grpc, &agent, &[("C", "c2")], Some(seconds)).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument, "{seconds} s");
     }
@@ -129,83 +244,6 @@ async fn a_previous_value_counts_against_the_limits(database: Database) {
     assert_eq!(values(&grpc, &agent).await.unwrap().len(), 2);
 }
 
-async fn stale_runs_are_those_that_hold_an_old_version(database: Database) {
-    let server = Server::start(database);
-    let agent = server.deploy("demo").await;
-    let (grpc, admin) = (resolver(&server).await, server.grpc().await);
-    server.set(&agent, &json!({"A": "a1", "B": "b1"})).await;
-    for run in ["both", "again"] {
-        resolve(&grpc, Ask::all(&agent).run(run)).await.unwrap();
-    }
-    resolve(&grpc, Ask::only(&agent, &["B"]).run("only-b")).await.unwrap();
-    resolve(&grpc, Ask::all(&agent)).await.unwrap();
-    assert_eq!(runs(&admin, &agent, "", true).await, [""; 0]);
-    assert_eq!(runs(&admin, &agent, "", false).await, ["", "only-b", "again", "both"], "newest first");
-    assert_eq!(runs(&admin, &agent, "A", false).await, ["", "again", "both"]);
-
-    server.set(&agent, &json!({"A": "a2", "NEW": "n"})).await;
-    assert_eq!(runs(&admin, &agent, "", true).await, ["", "again", "both"], "a new key makes none stale");
-    assert_eq!(runs(&admin, &agent, "B", true).await, [""; 0]);
-    assert_eq!(runs(&admin, &agent, "NEW", true).await, [""; 0]);
-    // Under the same id: it holds the new version. Without one: another run
-    resolve(&grpc, Ask::all(&agent).run("again")).await.unwrap();
-    resolve(&grpc, Ask::all(&agent)).await.unwrap();
-    assert_eq!(runs(&admin, &agent, "A", true).await, ["", "both"]);
-    assert_eq!(runs(&admin, &agent, "", false).await, ["", "again", "", "only-b", "both"]);
-
-    let gone = server.rest().delete(&format!("{}/B", secrets_of(&agent))).send().await;
-    assert_eq!(gone.status, 200, "{}", gone.text());
-    assert_eq!(runs(&admin, &agent, "B", true).await, ["", "again", "", "only-b", "both"]);
-    let other = server.deploy("other").await;
-    assert_eq!(runs(&admin, &other, "", true).await, [""; 0]);
-}
-
-async fn stale_runs_come_in_pages(database: Database) {
-    let server = Server::start(database);
-    let agent = server.deploy("demo").await;
-    let (grpc, admin) = (resolver(&server).await, server.grpc().await);
-    let mut expected = Vec::new();
-    for n in 0..12 {
-        server.set(&agent, &json!({"A": format!("a{}", n / 3), "B": format!("b{n}")})).await;
-        let key = if n % 3 == 0 { "A" } else { "B" };
-        resolve(&grpc, Ask::only(&agent, &[key]).run(&format!("run-{n}"))).await.unwrap();
-        if key == "B" {
-            expected.insert(0, format!("run-{n}"));
-        }
-    }
-    server.set(&agent, &json!({"B": "last"})).await;
-    for page_size in [1, 2, 3, 7, 8, 9] {
-        let pages = pages(&admin, &agent, "B", true, page_size).await;
-        let found: Vec<_> = pages.iter().flatten().map(|run| run.run_id.clone()).collect();
-        assert_eq!(found, expected, "{page_size} on a page");
-        let full = usize::try_from(page_size).unwrap();
-        assert!(pages.iter().rev().skip(1).all(|page| page.len() == full), "{page_size} on a page");
-    }
-}
-
-/// Where few of very many runs are asked for, one call does not read them all.
-async fn many_runs_are_looked_through_in_several_calls(database: Database) {
-    let server = Server::start(database);
-    let agent = server.deploy("demo").await;
-    let (grpc, admin) = (resolver(&server).await, server.grpc().await);
-    server.set(&agent, &json!({"A": "a", "B": "b"})).await;
-    resolve(&grpc, Ask::only(&agent, &["A"]).run("rare")).await.unwrap();
-    resolve(&grpc, Ask::only(&agent, &["B"]).run("common")).await.unwrap();
-    // As many as would take long by calls: copies of the second, later than both
-    let copies = (0..2500).map(|n| {
-        format!(
-            "INSERT INTO audit_events SELECT agent_id, 'evt_z{n:04}', tenant_id, at, action, actor, request_id, \
-             remote, secrets, revision, 'copy-{n}', subject FROM audit_events WHERE run_id = 'common'"
-        )
-    });
-    let copies: Vec<String> = copies.collect();
-    server.backdoor().await.run(&format!("BEGIN; {}; COMMIT", copies.join("; "))).await;
-    let pages = pages(&admin, &agent, "A", false, 10).await;
-    let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
-    assert_eq!(lengths, [0, 1]);
-    assert_eq!(pages[1][0].run_id, "rare");
-}
-
 async fn set(
     grpc: &Grpc,
     agent: &str,
@@ -221,26 +259,6 @@ async fn set(
     Ok(grpc.secrets.clone().set_secrets(request).await?.into_inner())
 }
 
-/// The names of all runs that are asked for.
-async fn runs(grpc: &Grpc, agent: &str, key: &str, stale: bool) -> Vec<String> {
-    pages(grpc, agent, key, stale, 0).await.into_iter().flatten().map(|run| run.run_id).collect()
-}
-
-async fn pages(grpc: &Grpc, agent: &str, key: &str, stale: bool, page_size: i32) -> Vec<Vec<Run>> {
-    let mut pages = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let (agent_id, key) = (agent.to_owned(), key.to_owned());
-        let request = ListRunsRequest { agent_id, key, stale, page_size, page_token };
-        let page = grpc.audit.clone().list_runs(request).await.unwrap().into_inner();
-        pages.push(page.runs);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return pages;
-        }
-    }
-}
-
 fn faults(status: &Status) -> Vec<(String, String)> {
     assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
     let details = status.get_details_bad_request().unwrap();
@@ -249,4 +267,32 @@ fn faults(status: &Status) -> Vec<(String, String)> {
 
 fn map(entries: &[(&str, &str)]) -> HashMap<String, String> {
     entries.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+/// How many values before the database has.
+async fn kept_values(server: &Server) -> i64 {
+    let sql = Sql::connect(server).await;
+    let query = "SELECT COUNT(*) AS n FROM secrets WHERE previous_sealed IS NOT NULL";
+    sql.row(query, []).await.try_get("", "n").unwrap()
+}
+
+async fn validate(grpc: &Grpc, agent: &str, (key, value): (&str, &str), previous_for: i64) {
+    let request = SetSecretsRequest {
+        agent_id: agent.to_owned(),
+        secrets: map(&[(key, value)]),
+        previous_for: Some(WireDuration { seconds: previous_for, nanos: 0 }),
+        validate_only: true,
+        ..Default::default()
+    };
+    grpc.secrets.clone().set_secrets(request).await.unwrap();
+}
+
+/// What may be told of an agent's first secret.
+async fn metadata(grpc: &Grpc, agent: &str) -> SecretMetadata {
+    let request = ListSecretsRequest { agent_id: agent.to_owned() };
+    grpc.secrets.clone().list_secrets(request).await.unwrap().into_inner().secrets.remove(0)
+}
+
+fn until(secret: &SecretMetadata) -> i64 {
+    secret.previous_until.expect("there is an overlap").seconds
 }

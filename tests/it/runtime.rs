@@ -6,9 +6,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use prost_types::Duration as WireDuration;
 use serde_json::json;
 use superserve::proto::v1::{
-    DeployAgentRequest, RequiredSecret, ResolveSecretsRequest, ResolveSecretsResponse,
+    DeployAgentRequest, ListRunsRequest, RequiredSecret, ResolveSecretsRequest, ResolveSecretsResponse,
+    SetSecretsRequest,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -31,7 +33,10 @@ on_each_database!(
     no_value_leaves_without_a_record,
     a_run_takes_what_it_asks_for,
     who_is_up_to_date_gets_nothing,
-    every_missing_key_is_named
+    every_missing_key_is_named,
+    what_is_missing_is_told_to_who_is_up_to_date,
+    a_value_before_is_asked_for_by_its_name,
+    a_refusal_is_on_record
 );
 
 async fn every_resolve_is_on_record(database: Database) {
@@ -193,8 +198,89 @@ async fn every_missing_key_is_named(database: Database) {
     assert_eq!(resolve(&grpc, Ask::all(&agent)).await.unwrap().env.len(), 4);
 }
 
+/// A deployment may require more without a change of any value.
+async fn what_is_missing_is_told_to_who_is_up_to_date(database: Database) {
+    let server = Server::start(database);
+    let agent = deploy_with(&server, &[("A", false)]).await;
+    server.set(&agent, &json!({"A": "a"})).await;
+    let grpc = resolver(&server).await;
+    let up_to_date = |ask| Ask { if_revision_not: Some(1), ..ask };
+    assert!(resolve(&grpc, up_to_date(Ask::all(&agent))).await.unwrap().not_modified);
+    assert_eq!(deploy_with(&server, &[("A", false), ("NEW", false)]).await, agent);
+    let refused = resolve(&grpc, up_to_date(Ask::all(&agent))).await.unwrap_err();
+    assert_eq!(missing(&refused), ["NEW"]);
+    let refused = resolve(&grpc, up_to_date(Ask::only(&agent, &["A", "OTHER"]))).await.unwrap_err();
+    assert_eq!(missing(&refused), ["OTHER"]);
+    assert!(resolve(&grpc, up_to_date(Ask::only(&agent, &["A"]))).await.unwrap().not_modified);
+}
+
+async fn a_value_before_is_asked_for_by_its_name(database: Database) {
+    let server = Server::start(database);
+    let agent = deploy_with(&server, &[("A", false)]).await;
+    let grpc = resolver(&server).await;
+    let set = async |value: &str, seconds| {
+        let request = SetSecretsRequest {
+            agent_id: agent.clone(),
+            secrets: HashMap::from([("A".to_owned(), value.to_owned())]),
+            previous_for: Some(WireDuration { seconds, nanos: 0 }),
+            ..Default::default()
+        };
+        grpc.secrets.clone().set_secrets(request).await.unwrap();
+    };
+    set("a1", 0).await;
+    let previous = Ask::only(&agent, &["A_PREVIOUS"]);
+    assert_eq!(missing(&resolve(&grpc, previous.clone()).await.unwrap_err()), ["A_PREVIOUS"]);
+    set("a2", 3600).await;
+    let given = resolve(&grpc, previous.clone().run("previous")).await.unwrap();
+    assert_eq!(given.env, HashMap::from([("A_PREVIOUS".to_owned(), "a1".to_owned())]));
+    let both = resolve(&grpc, Ask::only(&agent, &["A"])).await.unwrap().env;
+    assert_eq!(both.len(), 2, "the name of a key means both");
+    assert_eq!(resolve(&grpc, Ask::only(&agent, &["A", "A_PREVIOUS"])).await.unwrap().env, both);
+    let events = audit(&server.grpc().await, &agent).await;
+    let record = events.iter().find(|event| event.run_id == "previous").unwrap();
+    let held: Vec<_> = record.secrets.iter().map(|it| (it.key.as_str(), it.version)).collect();
+    assert_eq!(held, [("A_PREVIOUS", 1)]);
+    set("a2", 0).await;
+    assert_eq!(missing(&resolve(&grpc, previous).await.unwrap_err()), ["A_PREVIOUS"], "it is over");
+}
+
+async fn a_refusal_is_on_record(database: Database) {
+    let server = Server::start(database);
+    let agent = deploy_with(&server, &[("A", false), ("B", false)]).await;
+    server.set(&agent, &json!({"A": "a"})).await;
+    let (grpc, admin) = (resolver(&server).await, server.grpc().await);
+    let other = server.deploy("other").await;
+    let limited = admin.token(&server.token(&["secrets:list"], &[&other]).await);
+    resolve(&grpc, Ask::all(&agent).run("run-1")).await.unwrap_err();
+    resolve(&admin, Ask::all(&agent)).await.unwrap_err();
+    // Who may not know of the agent, or of none, writes nothing; nor does who is not known at all
+    resolve(&limited, Ask::all(&agent)).await.unwrap_err();
+    resolve(&admin, Ask::all("agt_unknown")).await.unwrap_err();
+    resolve(&admin.token("ss_unknown"), Ask::all(&agent)).await.unwrap_err();
+    resolve(&grpc, Ask::only(&agent, &["no key"])).await.unwrap_err();
+    // More names than an agent can have are not kept
+    let many: Vec<String> = (0..500).map(|n| format!("NAME_{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    resolve(&grpc, Ask::only(&agent, &many)).await.unwrap_err();
+
+    let events = audit(&admin, "").await;
+    let refused: Vec<_> = events.iter().filter(|event| event.action == "secrets.resolve_refused").collect();
+    let told: Vec<_> =
+        refused.iter().map(|it| (it.subject.as_str(), it.run_id.as_str(), it.secrets.len())).collect();
+    let missing = "REQUIRED_SECRETS_MISSING";
+    assert_eq!(told, [(missing, "", 100), ("PERMISSION_DENIED", "", 0), (missing, "run-1", 1)]);
+    for event in &refused {
+        assert_eq!((event.agent_id.as_str(), event.revision), (agent.as_str(), 1));
+        assert!(event.remote.starts_with("127.0.0.1:") && event.actor.starts_with("tok_"), "{event:?}");
+    }
+    let named = &refused[2].secrets[0];
+    assert_eq!((named.key.as_str(), named.version, named.fingerprint.as_str()), ("B", 0, ""));
+    let runs = ListRunsRequest { agent_id: agent, ..Default::default() };
+    assert!(admin.audit.clone().list_runs(runs).await.unwrap().into_inner().runs.is_empty(), "no run");
+}
+
 /// What to ask for; all by default.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Ask {
     agent: String,
     run_id: Option<String>,

@@ -10,17 +10,27 @@ use superserve::proto::v1::{
 };
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    Database, LIMIT, eventually, fixtures::secrets_of, grpc::Grpc, on_each_database, postgres,
-    server::Server, steps::create_token,
+    Database, LIMIT, eventually,
+    fixtures::secrets_of,
+    grpc::Grpc,
+    on_each_database, postgres,
+    server::Server,
+    steps::{Sql, create_token},
 };
 
 /// Word of a change takes a few milliseconds; a look at all watched agents takes seconds. Where many tests run
 /// at a time, this tells one from the other.
 const BY_WORD: Duration = Duration::from_secs(2);
 
-on_each_database!(a_deleted_agent_ends_the_stream, an_ended_token_ends_the_stream, a_stopped_server_ends_it);
+on_each_database!(
+    a_deleted_agent_ends_the_stream,
+    an_ended_token_ends_the_stream,
+    a_stopped_server_ends_it,
+    there_is_an_end_of_room_for_watches
+);
 
 #[tokio::test]
 #[expect(clippy::print_stderr, reason = "the figure is for who measures")]
@@ -35,20 +45,21 @@ async fn a_change_is_told_on_the_other_replica_at_once() {
     here.set(&agent, &json!({"A": "first"})).await;
     assert_eq!(watch.revision().await, 1);
     let mut took = Vec::new();
-    for n in 2..=21 {
+    for n in 2..=101 {
         here.set(&agent, &json!({"A": format!("value {n}")})).await;
         let start = Instant::now();
         assert_eq!(watch.revision().await, n);
         took.push(start.elapsed());
     }
     took.sort();
-    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
-    eprintln!("told on the other replica after {median:?} (median), {longest:?} (longest)");
-    assert!(median < Duration::from_millis(100), "{took:?}");
-    assert!(longest < BY_WORD, "{took:?}");
+    let (median, most, longest) =
+        (took[took.len() / 2], took[took.len() * 95 / 100 - 1], took[took.len() - 1]);
+    eprintln!("told on the other replica after {median:?} (median), {most:?} (95 %), {longest:?} (longest)");
+    assert!(most < Duration::from_millis(100), "{took:?}");
+    assert!(longest < Duration::from_secs(1), "{took:?}");
 
     let deleted = there.rest().delete(&format!("{}/A", secrets_of(&agent))).send().await;
-    assert_eq!((deleted.status.as_u16(), watch.revision().await), (200, 22));
+    assert_eq!((deleted.status.as_u16(), watch.revision().await), (200, 102));
     here.grpc().await.agents.delete_agent(DeleteAgentRequest { agent_id: agent }).await.unwrap();
     assert_eq!(watch.end().await.code(), Code::NotFound);
 }
@@ -74,12 +85,77 @@ async fn watchers_outlive_the_database() {
         };
         let last = eventually("a write", set).await;
         changed.reaches(last).await;
+        is_told_by_word(&here, &first, &mut changed).await;
     }
+    // Once for each time that it was away
+    let told = |message: &str| there.log().lines().filter(|line| line.contains(message)).count();
+    assert!((1..=2).contains(&told("no word of changes")), "{}", there.log());
+    assert_eq!(told("no word of changes"), told("there is word of changes"));
     cluster.kill9();
     cluster.start_again();
     let delete = || DeleteAgentRequest { agent_id: second.clone() };
     eventually("a delete", async || here.grpc().await.agents.delete_agent(delete()).await.ok()).await;
     assert_eq!(deleted.end().await.code(), Code::NotFound);
+}
+
+/// Waits until changes are told faster than by looking: several in a row, of which a look can find one.
+async fn is_told_by_word(server: &Server, agent: &str, watch: &mut Watch) {
+    let mut in_a_row = 0;
+    let several_at_once = async || {
+        let etag = server.rest().get(&secrets_of(agent)).send().await.header("etag").to_owned();
+        let next = etag.trim_matches('"').parse::<i64>().unwrap() + 1;
+        server.set(agent, &json!({"A": format!("revision {next}")})).await;
+        let start = Instant::now();
+        watch.reaches(next).await;
+        in_a_row = if start.elapsed() < Duration::from_secs(1) { in_a_row + 1 } else { 0 };
+        (in_a_row == 4).then_some(())
+    };
+    eventually("word of changes", several_at_once).await;
+}
+
+/// As behind a pooler that gives each transaction another connection: LISTEN is taken, and nothing arrives.
+#[tokio::test]
+async fn without_word_watchers_learn_by_looking_and_the_operator_is_told() {
+    let Some(database) = postgres::Database::create().await else { return };
+    let sql = Sql::open(database.url()).await;
+    let name = database.url().rsplit('/').next().unwrap();
+    sql.run(&format!(
+        "CREATE FUNCTION public.pg_notify(text, text) RETURNS void LANGUAGE sql AS ''; \
+         ALTER DATABASE \"{name}\" SET search_path = public, pg_catalog"
+    ))
+    .await;
+    let here = Server::start(Database::Postgres(database));
+    let there = here.replica().start();
+    let agent = here.deploy("demo").await;
+    let mut watch = Watch::open(&there.grpc().await, &agent).await;
+    assert_eq!(watch.revision().await, 0);
+    for n in 1..=2 {
+        here.set(&agent, &json!({"A": format!("value {n}")})).await;
+        watch.reaches(n).await;
+    }
+    let warnings = || there.log().lines().filter(|line| line.contains("no word of changes")).count();
+    eventually("a warning", async || (warnings() > 0).then_some(())).await;
+    here.set(&agent, &json!({"A": "value 3"})).await;
+    watch.reaches(3).await;
+    assert_eq!(warnings(), 1, "it is said once");
+    let line = there.log().lines().find(|line| line.contains("no word of changes")).unwrap().to_owned();
+    assert!(line.contains("WARN") && line.contains("pooler"), "{line}");
+}
+
+async fn there_is_an_end_of_room_for_watches(database: Database) {
+    let server = Server::with(database).arg("--max-watches=2").start();
+    let agent = server.deploy("demo").await;
+    let grpc = server.grpc().await;
+    let first = Watch::open(&grpc, &agent).await;
+    let mut second = Watch::open(&grpc, &agent).await;
+    let request = WatchSecretsRequest { agent_id: agent.clone() };
+    let refused = grpc.runtime.clone().watch_secrets(request.clone()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "Too many requests"));
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
+    assert_eq!(second.revision().await, 0, "those that are there go on");
+    drop(first);
+    let again = async || grpc.runtime.clone().watch_secrets(request.clone()).await.ok();
+    eventually("room", again).await;
 }
 
 async fn a_deleted_agent_ends_the_stream(database: Database) {

@@ -43,7 +43,7 @@ impl Listing<6> for Events {
     }
 
     fn cells(&self, event: &AuditEvent) -> [String; 6] {
-        let secret = |AuditedSecret { key, version, fingerprint: _ }: &AuditedSecret| match version {
+        let secret = |AuditedSecret { key, version, .. }: &AuditedSecret| match version {
             0 => key.clone(),
             version => format!("{key}@{version}"),
         };

@@ -63,7 +63,7 @@ impl Audit {
 
 /// Secrets of an event or a run, for programs.
 fn documents(secrets: &[AuditedSecret]) -> Vec<Value> {
-    let document = |AuditedSecret { key, version, fingerprint }: &AuditedSecret| json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) });
+    let document = |AuditedSecret { key, version, fingerprint, .. }: &AuditedSecret| json!({ "key": key, "version": version, "fingerprint": render::optional(fingerprint) });
     secrets.iter().map(document).collect()
 }
 

@@ -38,6 +38,7 @@ impl Listing<5> for Runs {
             page_token,
             key: key.clone().unwrap_or_default(),
             stale: *stale,
+            since: None,
         };
         let page = client.audit().list_runs(request).await?.into_inner();
         Ok((page.runs, page.next_page_token))
@@ -61,7 +62,7 @@ impl Listing<5> for Runs {
         let shown =
             run.secrets.iter().filter(|secret| self.key.as_ref().is_none_or(|key| secret.key == *key));
         let secrets: Vec<_> =
-            shown.map(|AuditedSecret { key, version, fingerprint: _ }| format!("{key}@{version}")).collect();
+            shown.map(|AuditedSecret { key, version, .. }| format!("{key}@{version}")).collect();
         let run_id = if run.run_id.is_empty() { "-".to_owned() } else { run.run_id.clone() };
         [
             render::time_text(run.resolved_at.as_ref()),
@@ -73,13 +74,14 @@ impl Listing<5> for Runs {
     }
 
     fn document(&self, run: &Run) -> Value {
-        let Run { run_id, resolved_at, revision, secrets, actor } = run;
+        let Run { run_id, resolved_at, revision, secrets, actor, remote, agent_id: _ } = run;
         json!({
             "run_id": render::optional(run_id),
             "resolved_at": render::time(resolved_at.as_ref()),
             "revision": revision,
             "secrets": super::documents(secrets),
             "actor": actor,
+            "remote": remote,
         })
     }
 }
@@ -146,6 +148,6 @@ mod tests {
         let run = &document["runs"][0];
         assert_eq!(run["run_id"], Value::Null);
         assert_eq!(run["secrets"][1], json!({"key": "B", "version": 1, "fingerprint": null}));
-        assert_eq!(run.as_object().unwrap().len(), 5);
+        assert_eq!(run.as_object().unwrap().len(), 6);
     }
 }

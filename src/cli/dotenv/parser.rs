@@ -102,7 +102,11 @@ impl<'a> Parser<'a> {
                 WarningCode::SmartQuotes => warn(WarningKind::SmartQuotes),
                 WarningCode::ZeroWidth => warn(WarningKind::ZeroWidth),
                 // Nothing to do with how the file was read: the server tells of these
-                WarningCode::SurroundingWhitespace | WarningCode::Placeholder | WarningCode::Quoted => {}
+                WarningCode::SurroundingWhitespace
+                | WarningCode::Placeholder
+                | WarningCode::Quoted
+                | WarningCode::NoPrevious
+                | WarningCode::PreviousDropped => {}
             }
         }
         let entry = Entry { line, key: key.to_owned(), value: value.text };

@@ -62,6 +62,8 @@ fn warn(output: &mut Output, warnings: &[SecretWarning]) {
             "zero_width" => ": has characters that cannot be seen",
             "placeholder" => ": looks like a placeholder",
             "quoted" => ": has quotes around the whole of it, which belong to the value",
+            "no_previous" => ": had no value before, which could be given out",
+            "previous_dropped" => ": the value before it is given out no more",
             _ => "",
         };
         output.warn(format!("{key}{meaning} [{code}]"));

@@ -1,4 +1,5 @@
-//! The value a secret had before, kept for an overlap, and the index by which runs are found.
+//! The value a secret had before, kept for an overlap, with an index by which those whose overlap has ended are
+//! found; and the index by which runs are found.
 
 use sea_orm_migration::prelude::*;
 
@@ -21,6 +22,11 @@ impl MigrationTrait for Migration {
             }
             manager.alter_table(Table::alter().table("secrets").add_column(&mut column).take()).await?;
         }
+        // Few secrets have one: the others are not in it
+        let mut index = Index::create();
+        index.name("secrets_previous_until").table("secrets").col("previous_until");
+        index.and_where(Expr::col("previous_until").is_not_null());
+        manager.create_index(index).await?;
         let mut index = Index::create();
         index.name("audit_events_run").table("audit_events").col("agent_id").col("run_id").col("id");
         manager.create_index(index).await
@@ -28,6 +34,7 @@ impl MigrationTrait for Migration {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.drop_index(Index::drop().name("audit_events_run").table("audit_events").to_owned()).await?;
+        manager.drop_index(Index::drop().name("secrets_previous_until").table("secrets").to_owned()).await?;
         for name in COLUMNS {
             manager.alter_table(Table::alter().table("secrets").drop_column(name).take()).await?;
         }

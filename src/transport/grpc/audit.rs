@@ -9,7 +9,7 @@ use crate::{
         audit_service_server::AuditService,
     },
     service::{ListRuns, Service},
-    transport::error::to_status,
+    transport::{error::to_status, timestamp::from_wire},
 };
 
 #[tonic::async_trait]
@@ -30,9 +30,10 @@ impl AuditService for Service {
         &self,
         request: Request<ListRunsRequest>,
     ) -> Result<Response<ListRunsResponse>, Status> {
-        let (call, ListRunsRequest { agent_id, page_size, page_token, key, stale }) = open(request)?;
+        let (call, ListRunsRequest { agent_id, page_size, page_token, key, stale, since }) = open(request)?;
         let page_size = convert::page_size(page_size);
-        let request = ListRuns { agent: agent_id, key, stale, page_size, page_token };
+        let since = since.as_ref().map(from_wire);
+        let request = ListRuns { agent: agent_id, key, stale, since, page_size, page_token };
         let page = self.list_runs(&call, request).await.map_err(|error| to_status(&error))?;
         let runs = page.rows.into_iter().map(convert::run).collect();
         Ok(Response::new(ListRunsResponse { runs, next_page_token: page.next_page_token }))

@@ -109,16 +109,31 @@ pub(super) fn event(event: AuditEvent) -> v1::AuditEvent {
 
 /// A run, of the event of its resolve.
 pub(super) fn run(event: AuditEvent) -> v1::Run {
+    let AuditEvent {
+        id: _,
+        at,
+        tenant: _,
+        agent,
+        action: _,
+        actor,
+        origin,
+        secrets,
+        revision,
+        run_id,
+        subject: _,
+    } = event;
     v1::Run {
-        run_id: event.run_id,
-        resolved_at: Some(to_wire(event.at)),
-        revision: event.revision.0,
-        secrets: event.secrets.into_iter().map(audited_secret).collect(),
-        actor: event.actor,
+        run_id,
+        resolved_at: Some(to_wire(at)),
+        revision: revision.0,
+        secrets: secrets.into_iter().map(audited_secret).collect(),
+        actor,
+        remote: origin.remote,
+        agent_id: agent.map(|agent| agent.to_string()).unwrap_or_default(),
     }
 }
 
 fn audited_secret(secret: AuditedSecret) -> v1::AuditedSecret {
-    let AuditedSecret { key, version, fingerprint, is_previous: _ } = secret;
-    v1::AuditedSecret { key, version, fingerprint }
+    let AuditedSecret { key, version, fingerprint, is_previous: _, previous_until } = secret;
+    v1::AuditedSecret { key, version, fingerprint, previous_until: previous_until.map(to_wire) }
 }

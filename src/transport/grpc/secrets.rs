@@ -11,7 +11,7 @@ use crate::{
         SecretWarning, SetSecretsRequest, SetSecretsResponse, secrets_service_server::SecretsService,
     },
     service::{DeleteSecret, RawEntry, Service, SetSecrets, SetSecretsAnswer, Written},
-    transport::error::to_status,
+    transport::{error::to_status, timestamp::micros},
 };
 
 #[tonic::async_trait]
@@ -42,7 +42,7 @@ impl SecretsService for Service {
             idempotency_key,
             validate_only,
             prune,
-            previous_for: previous_for.map(|time| time.seconds),
+            previous_for: previous_for.map(micros),
         };
         let answer = self.set_secrets(&call, request).await.map_err(|error| to_status(&error))?;
         let SetSecretsAnswer { written: Written { keys, revision }, warnings, changes } = answer;

@@ -54,7 +54,8 @@ struct KeysBody {
 struct WarningBody {
     /// The key whose value it is about.
     key: String,
-    /// `surrounding_whitespace`, `smart_quotes`, `zero_width`, `placeholder` or `quoted`.
+    /// `surrounding_whitespace`, `smart_quotes`, `zero_width`, `placeholder` or `quoted`, of the value;
+    /// `previous_dropped` where a value before was still given out, which the new one has ended.
     code: String,
 }
 
