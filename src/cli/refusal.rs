@@ -2,7 +2,12 @@
 //!
 //! All is read from the details that gRPC errors carry, never from the sentence.
 
-use std::{collections::HashMap, error::Error as _, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -17,8 +22,12 @@ const DOMAIN: &str = "secrets.superserve.ai";
 
 /// Reason of a failure: the token does not allow it.
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
-/// Reason of a failure, of this side's own: the server did not answer.
+/// Reason of a failure, of this side's own: there is no connection.
 pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
+/// Reason of a failure: the server answers that it cannot answer now.
+pub(crate) const UNAVAILABLE: &str = "UNAVAILABLE";
+/// Reason of a failure, of this side's own: no answer came in time.
+pub(crate) const TIMED_OUT: &str = "TIMED_OUT";
 /// Reason of a failure: the key is not set.
 pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 
@@ -43,14 +52,15 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::FailedPrecondition if !details.missing.is_empty() => missing(details.missing),
         Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
-        Code::Unavailable | Code::Unknown if status.source().is_some() => unreachable(url, "the connection broke"),
+        Code::Unavailable | Code::Unknown if let Some(cause) = status.source() => unreachable(url, cause),
         Code::Unavailable => {
             Failure::new(Exit::Server, format!("The service at {url} is not available."))
-                .because(UNREACHABLE)
+                .because(UNAVAILABLE)
                 .hint(later(&details))
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
+                .because(TIMED_OUT)
                 .hint("It is not known whether it did what was asked: look before you try again.")
         }
         Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
@@ -65,10 +75,34 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
 }
 
 /// No connection.
-pub(crate) fn unreachable(url: &str, cause: &str) -> Failure {
-    Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {cause}."))
+pub(crate) fn unreachable(url: &str, cause: &(dyn Error + 'static)) -> Failure {
+    // Who refuses is there, and nobody serves
+    let is_refused = causes(cause).any(|cause| {
+        cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {}.", chain(cause)))
         .because(UNREACHABLE)
-        .hint("Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.")
+        .hint(if is_refused {
+            "Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL."
+        } else {
+            "Check the way there, and the address: --api-url or SUPERSERVE_API_URL."
+        })
+}
+
+/// An error with its causes: the outermost alone says "transport error".
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<_> = causes(error).map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
 }
 
 /// No token to send.
@@ -97,7 +131,8 @@ fn not_found(details: &Details) -> Failure {
         "AGENT_NOT_FOUND" => ("Agent not found.", "See `superserve agents list`."),
         SECRET_NOT_FOUND => ("Secret not found.", "See `superserve secrets list AGENT`."),
         "TOKEN_NOT_FOUND" => ("Token not found.", "See `superserve tokens list`."),
-        _ => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
+        "" => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
+        reason => return Failure::new(Exit::Server, format!("Not found: {reason}.")).because(reason),
     };
     Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
 }
@@ -224,6 +259,20 @@ mod tests {
     #[test]
     fn a_broken_connection_names_the_server() {
         let failure = from_status(&Status::from_error("reset".into()), "http://a");
-        assert!(failure.to_string().contains("Cannot reach the server at http://a"), "{failure}");
+        assert!(failure.to_string().contains("Cannot reach the server at http://a: reset."), "{failure}");
+    }
+
+    #[test]
+    fn only_where_nobody_serves_a_start_is_advised() {
+        let hint = |kind: ErrorKind| unreachable("http://a", &io::Error::from(kind)).to_string();
+        assert!(hint(ErrorKind::ConnectionRefused).contains("superserve serve"));
+        assert!(!hint(ErrorKind::TimedOut).contains("superserve serve"));
+        assert!(!told(Code::Unavailable, ErrorDetails::new()).1.contains("superserve serve"));
+    }
+
+    #[test]
+    fn what_a_newer_server_does_not_find_is_told_in_its_words() {
+        let (code, text) = told(Code::NotFound, info("NEW_WORD", &[]));
+        assert_eq!((code, text.as_str()), (2, "error: Not found: NEW_WORD."));
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{
+        audit::Listed,
         client::{Client, NamedAgent},
         failure::Failure,
         output::Output,
@@ -20,7 +21,7 @@ pub(super) async fn fetch(
     client: &Client,
     agent: &NamedAgent,
     limit: usize,
-) -> Result<Vec<AuditEvent>, Failure> {
+) -> Result<Listed<AuditEvent>, Failure> {
     let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
     let page = |page_token| {
         let request = ListAuditEventsRequest { agent_id: agent.id.clone(), page_size, page_token };
@@ -30,24 +31,30 @@ pub(super) async fn fetch(
             Ok((page.events, page.next_page_token))
         }
     };
-    client.pages(limit, page).await
+    let (rows, more) = client.first(limit, page).await?;
+    Ok(Listed { rows, more })
 }
 
 /// Prints them.
 ///
 /// # Errors
 /// When it cannot be written.
-pub(super) fn report(output: &mut Output, agent: &NamedAgent, events: &[AuditEvent]) -> Result<(), Failure> {
+pub(super) fn report(
+    output: &mut Output,
+    agent: &NamedAgent,
+    events: &Listed<AuditEvent>,
+) -> Result<(), Failure> {
     if output.json {
         return output.document(&json!({
             "agent_id": agent.id,
-            "events": events.iter().map(document).collect::<Vec<_>>(),
+            "events": events.rows.iter().map(document).collect::<Vec<_>>(),
+            "more": events.more,
         }));
     }
-    if events.is_empty() {
+    if events.rows.is_empty() {
         return output.data(format!("No audit events for agent '{}'", agent.shown));
     }
-    let rows: Vec<_> = events.iter().map(row).collect();
+    let rows: Vec<_> = events.rows.iter().map(row).collect();
     output.data(render::table(["TIME", "ACTION", "ACTOR", "REVISION", "SECRETS", "RUN"], &rows))
 }
 
@@ -111,6 +118,10 @@ mod tests {
     use super::*;
     use crate::cli::testing::Captured;
 
+    fn listed(rows: &[AuditEvent]) -> Listed<AuditEvent> {
+        Listed { rows: rows.to_vec(), more: false }
+    }
+
     fn agent() -> NamedAgent {
         NamedAgent { id: "agt_1".to_owned(), shown: "my-agent".to_owned() }
     }
@@ -131,7 +142,7 @@ mod tests {
     #[test]
     fn events_are_a_table() {
         let captured = Captured::default();
-        report(&mut captured.output(), &agent(), &[event()]).unwrap();
+        report(&mut captured.output(), &agent(), &listed(&[event()])).unwrap();
         let lines =
             "TIME  ACTION       ACTOR  REVISION  SECRETS  RUN\n-     secrets.set  tok_1  3         A@3, B\n";
         assert_eq!(captured.stdout(), lines);
@@ -140,7 +151,7 @@ mod tests {
     #[test]
     fn json_has_every_field() {
         let captured = Captured::default();
-        report(&mut captured.json_output(), &agent(), &[event()]).unwrap();
+        report(&mut captured.json_output(), &agent(), &listed(&[event()])).unwrap();
         let document: Value = serde_json::from_str(&captured.stdout()).unwrap();
         assert_eq!(
             document["events"][0]["secrets"][0],
@@ -152,7 +163,7 @@ mod tests {
     #[test]
     fn no_events_are_said_to_be_none() {
         let captured = Captured::default();
-        report(&mut captured.output(), &agent(), &[]).unwrap();
+        report(&mut captured.output(), &agent(), &listed(&[])).unwrap();
         assert_eq!(captured.stdout(), "No audit events for agent 'my-agent'\n");
     }
 }

@@ -8,8 +8,20 @@ use clap::Args;
 use super::{
     context::Context,
     failure::{Exit, Failure},
+    output::Output,
     settings::ClientArgs,
 };
+
+/// How many events are listed unless another number is asked for. Runs are all listed: one that is left out
+/// is one that is not restarted.
+const EVENTS: usize = 100;
+
+/// What is listed, newest first.
+struct Listed<Row> {
+    rows: Vec<Row>,
+    /// There are older ones, too.
+    more: bool,
+}
 
 /// The arguments of `audit`.
 #[derive(Args, Debug)]
@@ -25,9 +37,9 @@ pub(super) struct Audit {
     /// Show only runs that hold an old version (of --key, if given): those to restart after a rotation
     #[arg(long)]
     stale: bool,
-    /// How many at most, newest first
-    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_limit)]
-    limit: usize,
+    /// How many at most, newest first [default: 100 events, all runs]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    limit: Option<usize>,
 }
 
 fn parse_limit(text: &str) -> Result<usize, &'static str> {
@@ -45,12 +57,28 @@ impl Audit {
         let agent = client.find_agent(&agent).await?;
         if runs || stale || key.is_some() {
             let filter = runs::Filter { key, stale };
-            let runs = runs::fetch(&client, &agent, &filter, limit).await?;
+            let runs = runs::fetch(&client, &agent, &filter, limit.unwrap_or(usize::MAX)).await?;
             runs::report(&mut context.output, &agent, &filter, &runs)?;
+            runs.say_if_more(&mut context.output);
+            if !runs.rows.is_empty() && !context.output.json {
+                context.output.talk("Runs that have ended are listed too.");
+            }
         } else {
-            let events = events::fetch(&client, &agent, limit).await?;
+            let events = events::fetch(&client, &agent, limit.unwrap_or(EVENTS)).await?;
             events::report(&mut context.output, &agent, &events)?;
+            events.say_if_more(&mut context.output);
         }
         Ok(Exit::Fine)
+    }
+}
+
+// === impl Listed ===
+
+impl<Row> Listed<Row> {
+    /// Says that there are more, if so.
+    fn say_if_more(&self, output: &mut Output) {
+        if self.more {
+            output.talk(format!("There are more than these {}: see them with --limit.", self.rows.len()));
+        }
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{
+        audit::Listed,
         client::{Client, NamedAgent},
         failure::Failure,
         output::Output,
@@ -29,7 +30,7 @@ pub(super) async fn fetch(
     agent: &NamedAgent,
     filter: &Filter,
     limit: usize,
-) -> Result<Vec<Run>, Failure> {
+) -> Result<Listed<Run>, Failure> {
     let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
     let page = |page_token| {
         let request = ListRunsRequest {
@@ -45,7 +46,8 @@ pub(super) async fn fetch(
             Ok((page.runs, page.next_page_token))
         }
     };
-    client.pages(limit, page).await
+    let (rows, more) = client.first(limit, page).await?;
+    Ok(Listed { rows, more })
 }
 
 /// Prints them; as a table with the key that was asked for alone.
@@ -56,18 +58,19 @@ pub(super) fn report(
     output: &mut Output,
     agent: &NamedAgent,
     filter: &Filter,
-    runs: &[Run],
+    runs: &Listed<Run>,
 ) -> Result<(), Failure> {
     if output.json {
         return output.document(&json!({
             "agent_id": agent.id,
-            "runs": runs.iter().map(document).collect::<Vec<_>>(),
+            "runs": runs.rows.iter().map(document).collect::<Vec<_>>(),
+            "more": runs.more,
         }));
     }
-    if runs.is_empty() {
+    if runs.rows.is_empty() {
         return output.data(none(agent, filter));
     }
-    let rows: Vec<_> = runs.iter().map(|run| row(run, filter.key.as_deref())).collect();
+    let rows: Vec<_> = runs.rows.iter().map(|run| row(run, filter.key.as_deref())).collect();
     output.data(render::table(["TIME", "RUN", "ACTOR", "REVISION", "SECRETS"], &rows))
 }
 
@@ -117,6 +120,10 @@ mod tests {
     use super::*;
     use crate::cli::testing::Captured;
 
+    fn listed(rows: &[Run]) -> Listed<Run> {
+        Listed { rows: rows.to_vec(), more: false }
+    }
+
     fn agent() -> NamedAgent {
         NamedAgent { id: "agt_1".to_owned(), shown: "my-agent".to_owned() }
     }
@@ -136,7 +143,7 @@ mod tests {
     fn reported(key: Option<&str>, stale: bool, runs: &[Run]) -> String {
         let captured = Captured::default();
         let filter = Filter { key: key.map(str::to_owned), stale };
-        report(&mut captured.output(), &agent(), &filter, runs).unwrap();
+        report(&mut captured.output(), &agent(), &filter, &listed(runs)).unwrap();
         captured.stdout()
     }
 
@@ -162,7 +169,7 @@ mod tests {
     fn json_has_every_field() {
         let captured = Captured::default();
         let filter = Filter { key: Some("A".to_owned()), stale: true };
-        report(&mut captured.json_output(), &agent(), &filter, &[run("")]).unwrap();
+        report(&mut captured.json_output(), &agent(), &filter, &listed(&[run("")])).unwrap();
         let document: Value = serde_json::from_str(&captured.stdout()).unwrap();
         let run = &document["runs"][0];
         assert_eq!(run["run_id"], Value::Null);
