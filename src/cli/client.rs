@@ -1,6 +1,6 @@
 //! The connection to the server.
 
-use std::{error::Error as StdError, time::Duration};
+use std::time::Duration;
 
 use tonic::{
     Code, Request, Response, Status,
@@ -66,7 +66,8 @@ pub(crate) struct NamedAgent {
 /// # Errors
 /// When the CA file is malformed or the server cannot be reached.
 pub(crate) async fn connect(server: &Server) -> Result<Channel, Failure> {
-    let invalid = |error| Failure::local(format!("Cannot speak to {}: {}.", server.shown(), chain(&error)));
+    let invalid =
+        |error| Failure::local(format!("Cannot speak to {}: {}.", server.shown(), refusal::chain(&error)));
     let mut endpoint = Endpoint::from_shared(server.url.to_string())
         .and_then(|endpoint| endpoint.user_agent(concat!("superserve/", env!("CARGO_PKG_VERSION"))))
         .map_err(invalid)?
@@ -81,21 +82,7 @@ pub(crate) async fn connect(server: &Server) -> Result<Channel, Failure> {
         endpoint = endpoint.tls_config(tls).map_err(invalid)?;
     }
     let connected = interruptible(endpoint.connect()).await?;
-    connected.map_err(|error| refusal::unreachable(server.shown(), &chain(&error)))
-}
-
-/// An error with its causes: the outermost alone says "transport error".
-fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut causes = Vec::new();
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if causes.last() != Some(&text) {
-            causes.push(text);
-        }
-        next = cause.source();
-    }
-    causes.join(": ")
+    connected.map_err(|error| refusal::unreachable(server.shown(), &error))
 }
 
 // === impl Bearer ===
@@ -199,10 +186,25 @@ impl Client {
     pub(crate) async fn pages<Row, F>(
         &self,
         enough: usize,
-        mut page: impl FnMut(String) -> F,
+        page: impl FnMut(String) -> F,
     ) -> Result<Vec<Row>, Failure>
     where
         F: Future<Output = Result<Page<Row>, Status>>,
+    {
+        Ok(self.first(enough, page).await?.0)
+    }
+
+    /// As [`Client::pages`]; says too whether there are more rows.
+    ///
+    /// # Errors
+    /// As [`Client::repeatable`].
+    pub(crate) async fn first<Row, F>(
+        &self,
+        enough: usize,
+        mut page: impl FnMut(String) -> F,
+    ) -> Result<(Vec<Row>, bool), Failure>
+    where
+        F: Future<Output = Result<(Vec<Row>, String), Status>>,
     {
         let (mut rows, mut token) = (Vec::new(), String::new());
         loop {
@@ -213,8 +215,9 @@ impl Client {
             let (more, next) = self.repeatable(asked).await?;
             rows.extend(more);
             if next.is_empty() || rows.len() >= enough {
+                let is_cut = !next.is_empty() || rows.len() > enough;
                 rows.truncate(enough);
-                return Ok(rows);
+                return Ok((rows, is_cut));
             }
             token = next;
         }

@@ -97,6 +97,13 @@ impl Failure {
         self
     }
 
+    /// The same with this said before what to do next.
+    pub(crate) fn hint_first(mut self, hint: &str) -> Self {
+        let rest = self.hint.map(|rest| format!(" {rest}")).unwrap_or_default();
+        self.hint = Some(format!("{hint}{rest}"));
+        self
+    }
+
     /// The same with the server's stable word for it.
     pub(crate) fn because(mut self, reason: impl Into<String>) -> Self {
         self.reason = reason.into();

@@ -63,7 +63,7 @@ pub(super) async fn print_all<L: Listing<COLUMNS>, const COLUMNS: usize>(
     Ok(Exit::Fine)
 }
 
-/// Asks for the first `limit` rows, and prints them.
+/// Asks for the first `limit` rows, and prints them, and that there are more, if so. Says whether there are any.
 ///
 /// # Errors
 /// When the server refuses or fails, or it cannot be written.
@@ -72,24 +72,30 @@ pub(super) async fn print<L: Listing<COLUMNS>, const COLUMNS: usize>(
     limit: usize,
     client: &Client,
     output: &mut Output,
-) -> Result<(), Failure> {
-    let rows = client.pages(limit, |page_token| listing.page(client, page_token)).await?;
-    report(listing, &rows, output)
+) -> Result<bool, Failure> {
+    let (rows, more) = client.first(limit, |page_token| listing.page(client, page_token)).await?;
+    report(listing, &rows, more, output)?;
+    if more && !output.json {
+        output.talk(format!("There are more than these {}: see them with --limit.", rows.len()));
+    }
+    Ok(!rows.is_empty())
 }
 
-/// Prints these rows.
+/// Prints these rows. A document says with `more` that there are others.
 ///
 /// # Errors
 /// When it cannot be written.
 pub(super) fn report<L: Listing<COLUMNS>, const COLUMNS: usize>(
     listing: &L,
     rows: &[L::Row],
+    more: bool,
     output: &mut Output,
 ) -> Result<(), Failure> {
     if output.json {
         let rows = rows.iter().map(|row| listing.document(row)).collect();
         let agent = listing.agent().map(|agent| ("agent_id".to_owned(), Value::from(agent.id.as_str())));
-        let members = agent.into_iter().chain([(L::NAME.to_owned(), Value::Array(rows))]);
+        let more = more.then(|| ("more".to_owned(), Value::from(true)));
+        let members = agent.into_iter().chain([(L::NAME.to_owned(), Value::Array(rows))]).chain(more);
         return output.document(&Value::Object(members.collect::<Map<_, _>>()));
     }
     if rows.is_empty() {

@@ -2,7 +2,12 @@
 //!
 //! All is read from the details that gRPC errors carry, never from the sentence.
 
-use std::{collections::HashMap, error::Error as _, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error,
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{FieldViolation, StatusExt as _};
@@ -17,8 +22,12 @@ const DOMAIN: &str = "secrets.superserve.ai";
 
 /// Reason of a failure: the token does not allow it.
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
-/// Reason of a failure, of this side's own: the server did not answer.
+/// Reason of a failure, of this side's own: there is no connection.
 pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
+/// Reason of a failure: the server answers that it cannot answer now.
+pub(crate) const UNAVAILABLE: &str = "UNAVAILABLE";
+/// Reason of a failure, of this side's own: no answer came in time.
+pub(crate) const TIMED_OUT: &str = "TIMED_OUT";
 /// Reason of a failure: the key is not set.
 pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 
@@ -36,8 +45,10 @@ struct Details {
 
 /// The failure that a status means. `url` is the server it came from.
 pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
-    if is_broken_connection(status) {
-        return unreachable(url, "the connection broke").hint(UNKNOWN);
+    if is_broken_connection(status)
+        && let Some(cause) = status.source()
+    {
+        return unreachable(url, cause).hint(UNKNOWN);
     }
     let details = Details::of(status);
     match status.code() {
@@ -55,11 +66,12 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
         Code::Unavailable => {
             Failure::new(Exit::Server, format!("The service at {url} is not available."))
-                .because(UNREACHABLE)
+                .because(UNAVAILABLE)
                 .hint(later(&details))
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
+                .because(TIMED_OUT)
                 .hint(UNKNOWN)
         }
         Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
@@ -87,10 +99,34 @@ pub(crate) fn is_broken_connection(status: &Status) -> bool {
 }
 
 /// No connection.
-pub(crate) fn unreachable(url: &str, cause: &str) -> Failure {
-    Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {cause}."))
+pub(crate) fn unreachable(url: &str, cause: &(dyn Error + 'static)) -> Failure {
+    // Who refuses is there, and nobody serves
+    let is_refused = causes(cause).any(|cause| {
+        cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+    Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {}.", chain(cause)))
         .because(UNREACHABLE)
-        .hint("Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.")
+        .hint(if is_refused {
+            "Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL."
+        } else {
+            "Check the way there, and the address: --api-url or SUPERSERVE_API_URL."
+        })
+}
+
+/// An error with its causes: the outermost alone says "transport error".
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut texts: Vec<_> = causes(error).map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
 }
 
 /// No token to send.
@@ -119,7 +155,8 @@ fn not_found(details: &Details) -> Failure {
         "AGENT_NOT_FOUND" => ("Agent not found.", "See `superserve agents list`."),
         SECRET_NOT_FOUND => ("Secret not found.", "See `superserve secrets list AGENT`."),
         "TOKEN_NOT_FOUND" => ("Token not found.", "See `superserve tokens list`."),
-        _ => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
+        "" => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
+        reason => return Failure::new(Exit::Server, format!("Not found: {reason}.")).because(reason),
     };
     Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
 }
@@ -277,5 +314,19 @@ mod tests {
         let late = Status::from_error(Box::new(TimeoutExpired(())));
         let text = from_status(&late, "http://a").to_string();
         assert!(text.contains("http://a did not answer in time.\nIt is not known"), "{text}");
+    }
+
+    #[test]
+    fn only_where_nobody_serves_a_start_is_advised() {
+        let hint = |kind: ErrorKind| unreachable("http://a", &io::Error::from(kind)).to_string();
+        assert!(hint(ErrorKind::ConnectionRefused).contains("superserve serve"));
+        assert!(!hint(ErrorKind::TimedOut).contains("superserve serve"));
+        assert!(!told(Code::Unavailable, ErrorDetails::new()).1.contains("superserve serve"));
+    }
+
+    #[test]
+    fn what_a_newer_server_does_not_find_is_told_in_its_words() {
+        let (code, text) = told(Code::NotFound, info("NEW_WORD", &[]));
+        assert_eq!((code, text.as_str()), (2, "error: Not found: NEW_WORD."));
     }
 }

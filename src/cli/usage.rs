@@ -31,7 +31,11 @@ pub(super) fn report(error: &Error, output: &mut Output) -> Exit {
     }
     output.talk(format!("error: {}", sentence(kind, error)));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
-        output.talk(usage.to_string().trim_end());
+        let usage = usage.to_string();
+        if kind == ErrorKind::UnknownArgument && usage.contains(" -- ") || usage.contains("[-- ") {
+            output.talk("Put `--` before the command that is to be run.");
+        }
+        output.talk(usage.trim_end());
     }
     output.talk("For more information, try '--help'.");
     Exit::Local

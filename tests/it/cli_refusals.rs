@@ -114,7 +114,7 @@ fn a_connection_that_breaks_is_tried_again_where_that_does_no_harm() {
     let made = after_hang_ups(&server, 99).run(&["tokens", "create", "--name", "other"]).failed(2);
     assert!(made.starts_with("error: Cannot reach the server at http://127.0.0.1:"), "{made}");
     let given_up = after_hang_ups(&server, 99).run(&["secrets", "set", "demo", "A=sentinel"]).failed(2);
-    assert!(given_up.contains("the connection broke.\nIt is not known whether"), "{given_up}");
+    assert!(given_up.contains(".\nIt is not known whether"), "{given_up}");
     assert!(!given_up.contains("sentinel"), "{given_up}");
 }
 

@@ -1,11 +1,23 @@
 //! `secrets run`: what a command gets of the caller's variables, and the environment as a file.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read as _,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    process::Stdio,
+};
 
 use rexpect::process::wait::WaitStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, cli::Cli, programs::is_there, search_path, server::Server};
+use crate::harness::{
+    Database,
+    cli::Cli,
+    programs::is_there,
+    search_path,
+    server::{BINARY, Server},
+};
 
 const PEM: &str = "-----BEGIN KEY-----\nit's \"x\" \\ $HOME\n-----END KEY-----";
 
@@ -118,21 +130,26 @@ fn the_environment_is_written_to_an_open_file() {
     assert_eq!(read, json!({"API_KEY": "sk-sentinel", "PEM": PEM}));
     assert_eq!(write("--format docker --only API_KEY").done(), "API_KEY=sk-sentinel\n");
     let refused = write("--format docker").failed(125);
-    assert!(refused.contains("\n  - PEM\n") && !refused.contains("BEGIN"), "{refused}");
+    assert!(refused.contains("\n  - PEM: has several lines\n") && !refused.contains("BEGIN"), "{refused}");
     assert_eq!(fs::read_to_string(runner.home().join("file")).unwrap(), "");
 
     let sourced =
         r#""$0" secrets run demo --env-file-fd 3 --format shell 3>file && . ./file && printenv PEM"#;
     assert_eq!(runner.script(sourced).done(), format!("{PEM}\n"));
 
-    // What is written as dotenv, which is the default, is read back as it was
-    write("").done();
+    // What is written as dotenv, which is the default, is read back as it was; the rest is refused by name
+    let refused = write("").failed(125);
+    assert!(
+        refused.contains("\n  - PEM: readers would not agree") && !refused.contains("BEGIN"),
+        "{refused}"
+    );
+    write("--only API_KEY").done();
     let admin = server.cli();
     admin.run(&["agents", "deploy", "copy"]).done();
     let file = runner.home().join("file");
     admin.run(&["secrets", "set", "copy", "--env-file", file.to_str().unwrap()]).done();
-    let copied = server.runner("copy").run(&["secrets", "run", "copy", "--", "printenv", "PEM"]);
-    assert_eq!(copied.done(), format!("{PEM}\n"));
+    let copied = server.runner("copy").run(&["secrets", "run", "copy", "--", "printenv", "API_KEY"]);
+    assert_eq!(copied.done(), "sk-sentinel\n");
 
     // A pipe, and a file that has something already
     assert_eq!(
@@ -163,4 +180,34 @@ fn what_must_not_be_written_is_not_handed_out_either() {
     session.exp_eof().unwrap();
     let audit = server.cli().run(&["audit", "demo"]).done();
     assert!(!audit.contains("secrets.resolve"), "{audit}");
+}
+
+#[test]
+fn the_environment_is_written_to_a_socket() {
+    let (_server, runner) = with_two_secrets();
+    // What Node gives a child as a pipe is a socket, which cannot be opened again by its name
+    let (mut here, there) = UnixStream::pair().unwrap();
+    let mut command =
+        runner.command(BINARY, &["secrets", "run", "demo", "--env-file-fd", "1", "--only", "API_KEY"]);
+    let mut child = command.stdout(Stdio::from(OwnedFd::from(there))).spawn().unwrap();
+    drop(command);
+    let mut written = String::new();
+    here.read_to_string(&mut written).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(written, "API_KEY='sk-sentinel'\n");
+}
+
+#[test]
+fn what_looks_like_a_credential_or_is_ours_is_withheld() {
+    let (_server, runner) = with_two_secrets();
+    let names =
+        ["DB_PASS", "GITHUB_PAT", "STRIPE_KEY", "SENTRY_DSN", "NPM_CONFIG__AUTH", "SUPERSERVE_DATABASE_URL"];
+    let caller = names.iter().fold(runner, |cli, name| cli.env(name, "of-the-caller"));
+    let shown =
+        |flags: &[&str]| caller.run(&[&["secrets", "run", "demo"], flags, &["--", "env"]].concat()).done();
+    let plain = shown(&[]);
+    assert!(!plain.contains("of-the-caller") && plain.contains("API_KEY=sk-sentinel"), "{plain}");
+    let all = shown(&["--preserve-env"]);
+    assert_eq!(all.matches("of-the-caller").count(), names.len() - 1, "{all}");
+    assert!(!all.contains("SUPERSERVE_DATABASE_URL"), "the service's own never goes along: {all}");
 }

@@ -201,3 +201,32 @@ async fn a_shell_can_stop_it_and_go_on() {
     session.exp_string("code 5").unwrap();
     session.exp_eof().unwrap();
 }
+
+#[tokio::test]
+async fn what_the_command_started_ends_with_it() {
+    let (server, watcher) = with_one_secret(Database::Sqlite).await;
+    let script = r#"sleep 1000 & echo $!; trap 'exit 0' TERM; while :; do sleep 0.02; done"#;
+    let (mut running, mut lines) = start(&watcher, &["--grace", "5s"], script);
+    let helper: u32 = next(&mut lines).parse().unwrap();
+    assert!(is_alive(helper));
+    set(&server, "KEY=v2");
+    let next_helper: u32 = next(&mut lines).parse().unwrap();
+    assert!(!is_alive(helper), "it would go on with the old value");
+    // Also where there is nobody left to end it in order
+    running.0.kill().unwrap();
+    running.0.wait().unwrap();
+    let shell = fs::read_to_string(format!("/proc/{next_helper}/stat")).unwrap_or_default();
+    let parent = shell.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+    wait_for("the command to end with who watches it", || {
+        parent.is_none_or(|parent: u32| parent == 1 || !is_alive(parent)).then_some(())
+    });
+    if is_alive(next_helper) {
+        kill("KILL", next_helper);
+    }
+}
+
+/// Whether there is such a process, and it has not ended.
+fn is_alive(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
+}

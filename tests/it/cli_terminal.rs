@@ -3,21 +3,26 @@
 //! The terminal is a real one (a pseudo-terminal), so what it shows is what the program wrote and what the terminal
 //! itself echoed.
 
-use rexpect::{process::wait::WaitStatus, session::PtySession};
+use rexpect::process::wait::WaitStatus;
 use serde_json::{Value, json};
 
-use crate::harness::{Database, cli::Cli, fixtures::secrets_of, server::Server};
+use crate::harness::{
+    Database,
+    cli::{Cli, OnTerminal},
+    fixtures::secrets_of,
+    server::Server,
+};
 
 /// A terminal, and all that it has shown.
 struct Screen {
-    session: PtySession,
+    session: OnTerminal,
     shown: String,
 }
 
 // === impl Screen ===
 
 impl Screen {
-    fn of(session: PtySession) -> Self {
+    fn of(session: OnTerminal) -> Self {
         Self { session, shown: String::new() }
     }
 

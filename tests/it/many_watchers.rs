@@ -16,15 +16,13 @@ const AT_A_TIME: usize = 200;
 /// More than this is a leak or a buffer a watcher, in whatever way it was built.
 const BYTES_AT_MOST: u64 = 64 * 1024;
 
-#[tokio::test]
-async fn hundreds_of_idle_watchers_are_held() {
-    hold(500).await;
-}
+/// How many are held, where the environment does not say otherwise.
+const COUNT: usize = 500;
 
 #[tokio::test]
-#[ignore = "a measurement: see docs/performance.md"]
-async fn ten_thousand_idle_watchers_are_held() {
-    hold(10_000).await;
+async fn idle_watchers_are_held() {
+    let count = std::env::var("SUPERSERVE_TEST_WATCHERS").map(|count| count.parse().expect("a number"));
+    hold(count.unwrap_or(COUNT)).await;
 }
 
 /// Opens watches, each of an agent of its own, which is the dearest way; says what they cost; and tells each of a

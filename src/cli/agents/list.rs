@@ -62,17 +62,17 @@ mod tests {
     #[test]
     fn agents_are_a_table() {
         let captured = Captured::default();
-        list::report(&List {}, &[super::super::sample()], &mut captured.output()).unwrap();
+        list::report(&List {}, &[super::super::sample()], false, &mut captured.output()).unwrap();
         assert_eq!(captured.stdout(), "ID     NAME      SECRETS  MISSING\nagt_1  my-agent  1        B\n");
     }
 
     #[test]
     fn none_is_an_empty_list_for_programs_and_advice_for_people() {
         let captured = Captured::default();
-        list::report(&List {}, &[], &mut captured.json_output()).unwrap();
+        list::report(&List {}, &[], false, &mut captured.json_output()).unwrap();
         assert_eq!(captured.stdout(), "{\n  \"agents\": []\n}\n");
         let captured = Captured::default();
-        list::report(&List {}, &[], &mut captured.output()).unwrap();
+        list::report(&List {}, &[], false, &mut captured.output()).unwrap();
         assert_eq!(captured.stdout(), "No agents: make one with `superserve agents deploy NAME`\n");
     }
 }

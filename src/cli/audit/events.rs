@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Events {
     /// Whose.
     pub(super) agent: NamedAgent,
-    /// How many a page may have.
+    /// How many a page may have; 0 leaves it to the server.
     pub(super) page_size: i32,
 }
 
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn report(output: &mut Output, events: &[AuditEvent]) {
-        list::report(&Events { agent: agent(), page_size: 1 }, events, output).unwrap();
+        list::report(&Events { agent: agent(), page_size: 1 }, events, false, output).unwrap();
     }
 
     #[test]

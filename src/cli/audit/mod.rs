@@ -18,6 +18,10 @@ use super::{
 use events::Events;
 use runs::Runs;
 
+/// How many events are listed unless another number is asked for. Runs are all listed: one that is left out
+/// is one that is not restarted.
+const EVENTS: usize = 100;
+
 /// The arguments of `audit`.
 #[derive(Args, Debug)]
 pub(super) struct Audit {
@@ -32,9 +36,9 @@ pub(super) struct Audit {
     /// Show only runs that hold an old version (of --key, if given): those to restart after a rotation
     #[arg(long)]
     stale: bool,
-    /// How many at most, newest first
-    #[arg(long, value_name = "N", default_value = "100", value_parser = parse_limit)]
-    limit: usize,
+    /// How many at most, newest first [default: 100 events, all runs]
+    #[arg(long, value_name = "N", value_parser = parse_limit)]
+    limit: Option<usize>,
 }
 
 fn parse_limit(text: &str) -> Result<usize, &'static str> {
@@ -50,12 +54,16 @@ impl Audit {
         let Self { agent, runs, key, stale, limit } = self;
         let client = context.connect(client).await?;
         let agent = client.find_agent(&agent).await?;
-        let page_size = i32::try_from(limit).unwrap_or(i32::MAX);
+        let page_size = limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or_default();
         let output = &mut context.output;
         if runs || stale || key.is_some() {
-            list::print(&Runs { agent, key, stale, page_size }, limit, &client, output).await?;
+            let runs = Runs { agent, key, stale, page_size };
+            let any = list::print(&runs, limit.unwrap_or(usize::MAX), &client, output).await?;
+            if any && !output.json {
+                output.talk("Runs that have ended are listed too.");
+            }
         } else {
-            list::print(&Events { agent, page_size }, limit, &client, output).await?;
+            list::print(&Events { agent, page_size }, limit.unwrap_or(EVENTS), &client, output).await?;
         }
         Ok(Exit::Fine)
     }

@@ -20,7 +20,7 @@ pub(super) struct Runs {
     pub(super) key: Option<String>,
     /// Only those that hold an old version.
     pub(super) stale: bool,
-    /// How many a page may have.
+    /// How many a page may have; 0 leaves it to the server.
     pub(super) page_size: i32,
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     fn reported(key: Option<&str>, stale: bool, rows: &[Run]) -> String {
         let captured = Captured::default();
-        list::report(&runs(key, stale), rows, &mut captured.output()).unwrap();
+        list::report(&runs(key, stale), rows, false, &mut captured.output()).unwrap();
         captured.stdout()
     }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn json_has_every_field() {
         let captured = Captured::default();
-        list::report(&runs(Some("A"), true), &[run("")], &mut captured.json_output()).unwrap();
+        list::report(&runs(Some("A"), true), &[run("")], false, &mut captured.json_output()).unwrap();
         let document: Value = serde_json::from_str(&captured.stdout()).unwrap();
         assert_eq!(document["agent_id"], "agt_1");
         let run = &document["runs"][0];

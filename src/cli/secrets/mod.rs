@@ -32,6 +32,9 @@ pub(super) enum Secrets {
     Check(check::Check),
     /// Run a command with an agent's secrets in its environment
     Run(run::RunCommand),
+    /// Become a command of `run --watch`, which starts this by itself
+    #[command(hide = true, name = run::LAUNCH)]
+    Launch(run::Launch),
 }
 
 impl Secrets {
@@ -46,6 +49,7 @@ impl Secrets {
             Self::Delete(command) => command.run(client, context).await,
             Self::Check(command) => command.run(client, context).await,
             Self::Run(command) => command.run(client, context).await,
+            Self::Launch(command) => command.run(),
         }
     }
 }

@@ -71,7 +71,7 @@ mod tests {
         let revoked_at = Some(prost_types::Timestamp { seconds: 0, nanos: 0 });
         let token = Token { id: "tok_1".to_owned(), name: "ci".to_owned(), revoked_at, ..Default::default() };
         let captured = Captured::default();
-        list::report(&List {}, &[token], &mut captured.output()).unwrap();
+        list::report(&List {}, &[token], false, &mut captured.output()).unwrap();
         let lines = "ID     NAME  CREATED  ENDS                          SCOPES\n\
                      tok_1  ci    -        revoked 1970-01-01T00:00:00Z\n";
         assert_eq!(captured.stdout(), lines);

@@ -5,17 +5,19 @@ use std::{
     fs::{self, File},
     io::Write,
     net::SocketAddr,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    ops::{Deref, DerefMut},
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
+    time::Instant,
 };
 
 use rexpect::session::{PtySession, spawn_command};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{LIMIT, search_path, server::BINARY, wait_for};
+use super::{LIMIT, POLL_INTERVAL, search_path, server::BINARY, wait_for};
 
 /// A caller with a home directory of its own. Nothing is inherited but `PATH`.
 #[derive(Debug)]
@@ -36,9 +38,12 @@ pub(crate) struct Output {
 }
 
 /// A command that, with all that it has started, does not outlive the test that gave up waiting for it. It runs in a
-/// process group of its own, out of reach of the Ctrl-C of a terminal, like a job in the background.
+/// session of its own, without a terminal, like a service.
 #[derive(Debug)]
 pub(crate) struct Running(pub(crate) Child);
+
+/// A command on a terminal of its own, which does not outlive the test either.
+pub(crate) struct OnTerminal(PtySession);
 
 // === impl Cli ===
 
@@ -100,22 +105,22 @@ impl Cli {
     }
 
     /// Runs a command on a terminal of its own: `exp_string` waits for what it says, `send_line` answers.
-    pub(crate) fn on_terminal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> PtySession {
+    pub(crate) fn on_terminal<S: AsRef<OsStr>>(&self, arguments: &[S]) -> OnTerminal {
         self.shell_on_terminal(r#"exec "$0" "$@""#, arguments)
     }
 
     /// Runs a shell script on a terminal of its own. `$0` in it is the binary.
-    pub(crate) fn script_on_terminal(&self, script: &str) -> PtySession {
+    pub(crate) fn script_on_terminal(&self, script: &str) -> OnTerminal {
         self.shell_on_terminal::<&str>(script, &[])
     }
 
-    fn shell_on_terminal<S: AsRef<OsStr>>(&self, script: &str, arguments: &[S]) -> PtySession {
+    fn shell_on_terminal<S: AsRef<OsStr>>(&self, script: &str, arguments: &[S]) -> OnTerminal {
         // The terminal comes without echo, with which nothing typed could be seen to be hidden
         let script = format!("stty echo\n{script}");
-        let mut command = self.command("sh", &["-c", &script, BINARY]);
-        command.args(arguments);
+        let mut command = self.plain_command("sh");
+        command.args(["-c", &script, BINARY]).args(arguments);
         let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
-        spawn_command(command, Some(limit)).expect("a shell starts on a terminal")
+        OnTerminal(spawn_command(command, Some(limit)).expect("a shell starts on a terminal"))
     }
 
     /// Runs any command with these bytes on standard input.
@@ -141,10 +146,16 @@ impl Cli {
         Output { code, stdout: read(&out), stderr: read(&err) }
     }
 
-    fn command<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Command {
+    /// A command in a session of its own: no call of the standard library's begins one.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, program: &str, arguments: &[S]) -> Command {
+        let mut command = self.plain_command("setsid");
+        command.arg(program).args(arguments);
+        command
+    }
+
+    fn plain_command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
-            .args(arguments)
             .current_dir(self.home.path())
             .env_clear()
             .env("PATH", search_path())
@@ -180,16 +191,62 @@ impl Output {
 // === impl Running ===
 
 impl Running {
-    fn start(mut command: Command) -> Self {
-        Self(command.process_group(0).spawn().expect("a program starts"))
+    /// Starts a command of [`Cli::command`]; its process id is that of its session, too.
+    pub(crate) fn start(mut command: Command) -> Self {
+        Self(command.spawn().expect("a program starts"))
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let group = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
-        // It fails when all of the group has ended
-        let _killed = group.map(|group| kill_process_group(group, Signal::KILL));
+        // It fails when it has ended
+        let _killed = self.0.kill();
+        kill_session(self.0.id());
         let _status = self.0.wait();
     }
+}
+
+// === impl OnTerminal ===
+
+impl Deref for OnTerminal {
+    type Target = PtySession;
+
+    fn deref(&self) -> &PtySession {
+        &self.0
+    }
+}
+
+impl DerefMut for OnTerminal {
+    fn deref_mut(&mut self) -> &mut PtySession {
+        &mut self.0
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        kill_session(self.0.process.child_pid.as_raw().unsigned_abs());
+    }
+}
+
+/// Kills all of a session: what changes its group or loses its parent stays in it. Again until none is left, as what
+/// is killed may just have started something.
+fn kill_session(session: u32) {
+    let start = Instant::now();
+    let kill_all = || {
+        let entries = fs::read_dir("/proc").into_iter().flatten();
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let ours = ids.filter(|id| is_alive_in(session, *id)).filter_map(Pid::from_raw);
+        ours.map(|id| kill_process(id, Signal::KILL)).count()
+    };
+    while kill_all() > 0 && start.elapsed() < LIMIT {
+        thread::sleep(POLL_INTERVAL);
+    }
+}
+
+fn is_alive_in(session: u32, id: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Behind the name, which may hold anything: state, parent, group, session
+    let fields: Vec<_> =
+        stat.rsplit_once(") ").map(|(_, rest)| rest.split(' ').collect()).unwrap_or_default();
+    fields.get(3).is_some_and(|its| *its == session.to_string()) && fields[0] != "Z"
 }

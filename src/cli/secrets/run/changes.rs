@@ -57,9 +57,9 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Waits for values other than these. Until there are some the command is to run on, whatever
-    /// happens; the person is told. May be dropped at any time and called again: nothing is missed.
-    pub(super) async fn next(&mut self, current: &Values, output: &mut Output) -> Values {
+    /// Waits for values that are others. Until there are some the command is to run on, whatever happens;
+    /// the person is told. May be dropped at any time and called again: nothing is missed.
+    pub(super) async fn next(&mut self, is_other: impl Fn(&Values) -> bool, output: &mut Output) -> Values {
         loop {
             while self.told <= self.seen {
                 self.listen(output).await;
@@ -70,7 +70,7 @@ impl<'a> Changes<'a> {
                     self.calm();
                     self.seen = self.told.max(resolved.revision);
                     // A change of other keys than this run's, or of what is required, is none
-                    if resolved.values != *current {
+                    if is_other(&resolved.values) {
                         return resolved.values;
                     }
                 }

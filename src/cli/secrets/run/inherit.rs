@@ -4,7 +4,11 @@
 //! secrets and not those of the person or the machine that starts it. Only names are judged, never values.
 //!
 //! A name looks like a credential's when, without regard to case, it is one of [`NAMES`], or one of
-//! [`WORDS`] alone or behind an underscore (`TOKEN`, `GITHUB_TOKEN`).
+//! [`WORDS`] alone or behind an underscore (`TOKEN`, `GITHUB_TOKEN`), or one of [`ENDS`] behind an
+//! underscore (`STRIPE_KEY`).
+//!
+//! The service's own variables are never passed on, but for the address: they hold its tokens, the URL of its
+//! database, the place of its keys.
 
 use std::ffi::{OsStr, OsString};
 
@@ -14,24 +18,35 @@ use crate::cli::{environment::Environment, output::Output};
 
 use super::resolve::Values;
 
-/// How the names of credentials end.
-const WORDS: [&str; 12] = [
+/// What credentials are called.
+const WORDS: [&str; 16] = [
     "TOKEN",
     "SECRET",
     "PASSWORD",
     "PASSWD",
+    "PASS",
     "PASSPHRASE",
-    "API_KEY",
+    "PASSCODE",
     "APIKEY",
-    "ACCESS_KEY",
     "ACCESS_KEY_ID",
-    "SECRET_KEY",
-    "PRIVATE_KEY",
+    "CREDENTIAL",
     "CREDENTIALS",
+    "CREDS",
+    "PAT",
+    "JWT",
+    "DSN",
+    "CONNECTION_STRING",
 ];
 
+/// How else the names of credentials end. Alone these are something else (`PWD`).
+const ENDS: [&str; 3] = ["_KEY", "_PWD", "_AUTH"];
+
 /// Credentials that end otherwise.
-const NAMES: [&str; 3] = ["PGPASSWORD", "MYSQL_PWD", "SSHPASS"];
+const NAMES: [&str; 2] = ["PGPASSWORD", "SSHPASS"];
+
+/// The variables of this service, and the one of them that a command gets.
+const OWN: &str = "SUPERSERVE_";
+const ADDRESS: &str = "SUPERSERVE_API_URL";
 
 /// What a command needs to find its way, apart from `LC_…`.
 const BASIC: [&str; 8] = ["PATH", "HOME", "TERM", "LANG", "TZ", "USER", "SHELL", "TMPDIR"];
@@ -39,7 +54,7 @@ const BASIC: [&str; 8] = ["PATH", "HOME", "TERM", "LANG", "TZ", "USER", "SHELL",
 /// Which of the caller's variables are passed on.
 #[derive(Args, Debug)]
 pub(super) struct Inheritance {
-    /// Pass on all variables but the service's own tokens, also those that look like credentials
+    /// Pass on all variables but the service's own, also those that look like credentials
     #[arg(long, conflicts_with = "clean_env")]
     preserve_env: bool,
     /// Pass on nothing but PATH, HOME, TERM, LANG, LC_*, TZ, USER, SHELL and TMPDIR
@@ -63,7 +78,7 @@ impl Inheritance {
     ) -> Inherited {
         let mut withheld = Vec::new();
         let mut inherited = Inherited::new();
-        for (name, value) in environment.without_tokens() {
+        for (name, value) in environment.variables().filter(|(name, _)| !is_own(name)) {
             if name.to_str().is_some_and(|name| values.contains_key(name)) {
                 continue;
             }
@@ -88,11 +103,17 @@ impl Inheritance {
     }
 }
 
+fn is_own(name: &OsStr) -> bool {
+    name != ADDRESS && name.as_encoded_bytes().starts_with(OWN.as_bytes())
+}
+
 fn looks_like_credential(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     let is_one =
         |word: &str| name.strip_suffix(word).is_some_and(|before| before.is_empty() || before.ends_with('_'));
-    NAMES.contains(&name.as_str()) || WORDS.into_iter().any(is_one)
+    NAMES.contains(&name.as_str())
+        || WORDS.into_iter().any(is_one)
+        || ENDS.into_iter().any(|end| name.ends_with(end))
 }
 
 #[cfg(test)]
@@ -111,6 +132,8 @@ mod tests {
             ("API_KEY", "sentinel"),
             ("SUPERSERVE_TOKEN", "sentinel"),
             ("SUPERSERVE_BOOTSTRAP_TOKEN_FILE", "sentinel"),
+            ("SUPERSERVE_DATABASE_URL", "sentinel"),
+            ("SUPERSERVE_API_URL", "u"),
         ]);
         let values = Values::from([("API_KEY".to_owned(), Zeroizing::new("v".to_owned()))]);
         let captured = Captured::default();
@@ -125,13 +148,14 @@ mod tests {
         let said = "Withheld from the command: GITHUB_TOKEN (--preserve-env passes them on)\n";
         assert_eq!(
             chosen(false, false),
-            (["EDITOR", "LC_ALL", "PATH"].map(str::to_owned).to_vec(), said.to_owned())
+            (["EDITOR", "LC_ALL", "PATH", "SUPERSERVE_API_URL"].map(str::to_owned).to_vec(), said.to_owned())
         );
     }
 
     #[test]
     fn all_or_little_is_passed_on_silently() {
-        let all = ["EDITOR", "GITHUB_TOKEN", "LC_ALL", "PATH"].map(str::to_owned).to_vec();
+        let all =
+            ["EDITOR", "GITHUB_TOKEN", "LC_ALL", "PATH", "SUPERSERVE_API_URL"].map(str::to_owned).to_vec();
         assert_eq!(chosen(true, false), (all, String::new()));
         assert_eq!(chosen(false, true), (["LC_ALL", "PATH"].map(str::to_owned).to_vec(), String::new()));
     }
@@ -149,11 +173,23 @@ mod tests {
             "CLIENT_SECRET",
             "SSH_PRIVATE_KEY",
             "GOOGLE_APPLICATION_CREDENTIALS",
+            "DB_PASS",
+            "MYSQL_PWD",
+            "GITHUB_PAT",
+            "STRIPE_KEY",
+            "ENCRYPTION_KEY",
+            "SENTRY_AUTH",
+            "NPM_CONFIG__AUTH",
+            "SENTRY_DSN",
         ] {
             assert!(looks_like_credential(name), "{name}");
         }
         for name in [
             "PATH",
+            "PWD",
+            "OLDPWD",
+            "COMPASS",
+            "MONKEY",
             "TOKENIZER",
             "MAX_TOKENS",
             "NOTOKEN",

@@ -7,13 +7,20 @@
 //! Two ways differ. With `--watch` this process stays and starts the command again when a value changes
 //! ([`watch`]). With `--env-file-fd` there is no command: the environment is written to a file that is
 //! already open ([`env_file`]).
+//!
+//! Linux alone has what this rests on: while this process has a token or values, no other process of the
+//! same user may look into it.
 
 mod changes;
 mod env_file;
+mod fingerprint;
 mod format;
+mod group;
 mod inherit;
+mod launch;
 mod resolve;
 mod signals;
+mod terminal;
 mod watch;
 
 use std::{
@@ -25,12 +32,14 @@ use std::{
 };
 
 use clap::Args;
+use rustix::process::{DumpableBehavior, getpid, set_dumpable_behavior};
 
 use crate::{
     cli::{
         context::Context,
         duration,
         failure::{Exit, Failure},
+        random,
         settings::ClientArgs,
     },
     domain::{RunId, SecretName},
@@ -39,7 +48,11 @@ use crate::{
 use env_file::{Descriptor, EnvFile};
 use format::Format;
 use inherit::{Inheritance, Inherited};
-use resolve::{Resolver, Values, not_run};
+pub(crate) use launch::{LAUNCH, Launch};
+use resolve::{Resolver, Values, not_run, within};
+
+/// The most of a host's name that becomes part of a run's.
+const MAX_HOST_CHARS: usize = 64;
 
 /// The arguments of `secrets run`.
 #[derive(Args, Debug)]
@@ -49,11 +62,14 @@ pub(crate) struct RunCommand {
     /// Ask for these keys alone, required or not; may be given again
     #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = parse_key)]
     only: Vec<SecretName>,
-    /// A name for this run, kept in the audit trail
+    /// A name for this run, kept in the audit trail [default: one made of host, process and chance]
     #[arg(long, value_name = "ID", value_parser = parse_run_id)]
     run_id: Option<RunId>,
     #[command(flatten)]
     inheritance: Inheritance,
+    /// How long to try, until the command is started: seconds, or 90s, 5m
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_timeout)]
+    timeout: Duration,
     /// Stay, and start the command again when a value changes; the token needs `secrets:list` too
     #[arg(long)]
     watch: bool,
@@ -80,6 +96,23 @@ fn parse_run_id(text: &str) -> Result<RunId, &'static str> {
     RunId::parse(text).ok_or("1 to 255 printable ASCII characters")
 }
 
+fn parse_timeout(text: &str) -> Result<Duration, &'static str> {
+    duration::parse(text).or_else(|_| duration::parse(&format!("{text}s")))
+}
+
+/// A name by which this run is found again: the manifest of runs says who holds which version, and a name
+/// like this says where that one is.
+///
+/// # Errors
+/// When the system has no randomness.
+fn new_run_id() -> Result<RunId, Failure> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host: String = host.chars().filter(char::is_ascii_graphic).take(MAX_HOST_CHARS).collect();
+    let chance = u64::from_le_bytes(random::bytes()?);
+    RunId::parse(&format!("{host}-{}-{chance:016x}", getpid()))
+        .ok_or_else(|| Failure::local("No name can be made for this run: give one with --run-id."))
+}
+
 // === impl RunCommand ===
 
 impl RunCommand {
@@ -89,23 +122,28 @@ impl RunCommand {
     /// [`Exit::Missing`] when required secrets are, [`Exit::NotRun`] when nothing was resolved,
     /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        shield().map_err(not_run)?;
         if let Some(descriptor) = self.env_file_fd {
             return self.write(descriptor, client, context).await.map_err(not_run);
         }
         if self.watch {
             return self.supervise(client, context).await;
         }
-        let resolver = self.resolver(client, context).await.map_err(not_run)?;
-        let values = resolver.resolve().await.map_err(not_run)?.values;
-        // No connection of ours stays open in the command
-        drop(resolver);
+        let values = self.resolve(client, context).await.map_err(not_run)?;
         let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
-        let error = command(&self.command, &inherited, &values).exec();
+        let error = with_environment(command(&self.command), &inherited, &values).exec();
         Err(cannot_start(&self.command, &error))
     }
 
+    /// The values; no connection of ours stays open in the command.
+    async fn resolve(&self, client: &ClientArgs, context: &mut Context) -> Result<Values, Failure> {
+        let resolved = async { self.resolver(client, context).await?.resolve().await };
+        Ok(within(self.timeout, resolved).await?.values)
+    }
+
     async fn resolver(&self, client: &ClientArgs, context: &mut Context) -> Result<Resolver, Failure> {
-        Resolver::connect(&self.agent, self.run_id.as_ref(), &self.only, client, context).await
+        let run_id = self.run_id.clone().map_or_else(new_run_id, Ok)?;
+        Resolver::connect(&self.agent, &run_id, &self.only, client, context).await
     }
 
     /// Looks at the file first: what cannot be written is not handed out.
@@ -115,14 +153,14 @@ impl RunCommand {
         client: &ClientArgs,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
-        let file = EnvFile::open(descriptor)?;
-        let values = self.resolver(client, context).await?.resolve().await?.values;
+        let file = EnvFile::open(descriptor, &mut context.output)?;
+        let values = self.resolve(client, context).await?;
         file.write(&self.format.render(&values)?)?;
         Ok(Exit::Fine)
     }
 
     async fn supervise(&self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
-        let mut signals = signals::Signals::listen()?;
+        let mut signals = signals::Signals::listen().map_err(not_run)?;
         let prepared = async {
             let resolver = self.resolver(client, context).await?;
             // A token that may not watch is found out before anything is started
@@ -132,8 +170,8 @@ impl RunCommand {
         };
         let (resolver, stream, first) = tokio::select! {
             biased;
-            arrival = signals.next() => return Ok(Exit::of_signal(arrival.signal.as_raw())),
-            prepared = prepared => prepared.map_err(not_run)?,
+            signal = signals.next_deadly() => return Ok(Exit::of_signal(signal.as_raw())),
+            prepared = within(self.timeout, prepared) => prepared.map_err(not_run)?,
         };
         let changes = changes::Changes::new(&resolver, stream, first.revision);
         watch::Supervisor { command: &self.command, inheritance: &self.inheritance, grace: self.grace }
@@ -142,14 +180,26 @@ impl RunCommand {
     }
 }
 
-/// The command with its environment; the agent's values win.
-fn command(command: &[OsString], inherited: &Inherited, values: &Values) -> Command {
+/// Lets no process of the same user read the token and the values of this one (`/proc/PID/environ`, a
+/// debugger), and no core dump hold them. The command that takes this process's place is as any other.
+fn shield() -> Result<(), Failure> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| Failure::local(format!("Cannot keep other processes out of this one: {error}.")))
+}
+
+/// The command without its environment.
+fn command(command: &[OsString]) -> Command {
     // The parser sees to it that there is one
     let (program, args) =
         command.split_first().map_or_else(Default::default, |(program, args)| (program.clone(), args));
     let mut command = Command::new(program);
+    command.args(args);
     command
-        .args(args)
+}
+
+/// The same with its environment; the agent's values win.
+fn with_environment(mut command: Command, inherited: &Inherited, values: &Values) -> Command {
+    command
         .env_clear()
         .envs(inherited.iter().map(|(name, value)| (name, value)))
         .envs(values.iter().map(|(key, value)| (key, value.as_str())));
@@ -171,7 +221,7 @@ mod tests {
 
     fn start(program: &str, values: &Values) -> Failure {
         let (line, inherited) = ([OsString::from(program)], vec![("PATH".into(), "/usr/bin:/bin".into())]);
-        cannot_start(&line, &command(&line, &inherited, values).exec())
+        cannot_start(&line, &with_environment(command(&line), &inherited, values).exec())
     }
 
     #[test]

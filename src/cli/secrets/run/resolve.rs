@@ -1,13 +1,13 @@
 //! Asks for the values.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use tonic::Streaming;
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        client::Client,
+        client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
         refusal,
@@ -32,6 +32,8 @@ pub(super) struct Resolved {
 pub(super) struct Resolver {
     client: Client,
     request: ResolveSecretsRequest,
+    /// The agent as the person named it.
+    shown: String,
 }
 
 /// 125, as other programs that run programs do: the command's own codes must stay recognisable.
@@ -46,18 +48,30 @@ pub(super) fn not_run(failure: Failure) -> Failure {
         | Exit::NotExecutable
         | Exit::NotFound
         | Exit::Command(_) => {
-            let is_unreachable = failure.reason == refusal::UNREACHABLE;
             let failure = failure.exiting(Exit::NotRun);
-            if is_unreachable {
-                failure.hint(
-                    "Nothing was started: run the same again when the server answers. Start one with \
-                     `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.",
-                )
-            } else {
-                failure
+            match failure.reason.as_str() {
+                refusal::TIMED_OUT => failure.hint("Nothing was started: it is safe to run the same again."),
+                refusal::UNREACHABLE | refusal::UNAVAILABLE => {
+                    failure.hint_first("Nothing was started: run the same again when the server answers.")
+                }
+                _ => failure,
             }
         }
     }
+}
+
+/// Waits for so long and no longer.
+///
+/// # Errors
+/// When it takes longer.
+pub(super) async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_elapsed| {
+        let sentence = format!("The server did not answer within {} s (--timeout).", limit.as_secs());
+        Err(Failure::new(Exit::Server, sentence).because(refusal::TIMED_OUT))
+    })
 }
 
 // === impl Resolver ===
@@ -69,19 +83,20 @@ impl Resolver {
     /// When the server cannot be reached or there is no such agent.
     pub(super) async fn connect(
         agent: &str,
-        run_id: Option<&RunId>,
+        run_id: &RunId,
         only: &[SecretName],
         client: &ClientArgs,
         context: &mut Context,
     ) -> Result<Self, Failure> {
         let client = context.connect(client).await?;
+        let NamedAgent { id, shown } = client.find_agent(agent).await?;
         let request = ResolveSecretsRequest {
-            agent_id: client.find_agent(agent).await?.id,
-            run_id: run_id.map(|id| id.as_str().to_owned()),
+            agent_id: id,
+            run_id: Some(run_id.as_str().to_owned()),
             only: only.iter().map(|key| key.as_str().to_owned()).collect(),
             if_revision_not: None,
         };
-        Ok(Self { client, request })
+        Ok(Self { client, request, shown })
     }
 
     /// The values as they are now.
@@ -93,7 +108,8 @@ impl Resolver {
             let (mut runtime, request) = (self.client.runtime(), self.request.clone());
             async move { runtime.resolve_secrets(request).await }
         });
-        let ResolveSecretsResponse { env, revision, not_modified: _ } = answer.await?;
+        let ResolveSecretsResponse { env, revision, not_modified: _ } =
+            answer.await.map_err(|failure| self.advise(failure, "secrets:resolve"))?;
         let values = env.into_iter().map(|(key, value)| (key, Zeroizing::new(value))).collect();
         Ok(Resolved { revision, values })
     }
@@ -104,6 +120,23 @@ impl Resolver {
     /// When the server refuses or fails.
     pub(super) async fn watch(&self) -> Result<Streaming<WatchSecretsResponse>, Failure> {
         let request = WatchSecretsRequest { agent_id: self.request.agent_id.clone() };
-        self.client.once(self.client.runtime().watch_secrets(request)).await
+        let stream = self.client.once(self.client.runtime().watch_secrets(request)).await;
+        stream.map_err(|failure| self.advise(failure, "secrets:list"))
+    }
+
+    /// Says what to do about a failure, with the agent's name in it.
+    fn advise(&self, failure: Failure, scope: &str) -> Failure {
+        let agent = &self.shown;
+        if failure.exit == Exit::Missing {
+            return failure.hint(format!("Set them with `superserve secrets set '{agent}'`."));
+        }
+        if failure.reason != refusal::PERMISSION_DENIED {
+            return failure;
+        }
+        let others = if scope == "secrets:list" { "secrets:resolve," } else { "" };
+        failure.hint(format!(
+            "The token lacks the scope '{scope}', or does not reach this agent. Make one that does: `superserve \
+             tokens create --name runner --scope {scope},{others}agents:read --agent '{agent}'`."
+        ))
     }
 }

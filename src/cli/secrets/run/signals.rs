@@ -1,33 +1,21 @@
-//! The signals that are meant for the command.
+//! The signals that this process gets while it watches a command.
 
-use std::{fs, io, thread};
+use std::{fs, future::poll_fn, task::Poll};
 
 use rustix::process::Signal;
-use signal_hook::{
-    iterator::{Handle, SignalsInfo, exfiltrator::WithOrigin},
-    low_level::siginfo::{Cause, Origin},
-};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::signal::unix::{self, SignalKind};
 
 use crate::cli::failure::Failure;
 
-/// All that are passed on.
+/// All that are meant for the command.
 const PASSED_ON: [Signal; 6] =
     [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::USR2];
 
-/// A signal, and whether the command has not got it yet.
-pub(super) struct Arrival {
-    /// Which one.
-    pub(super) signal: Signal,
-    /// It is to be passed on.
-    pub(super) is_for_us_alone: bool,
-}
+/// Those that say something about it: a child has ended or was stopped, and a shell lets all go on.
+const ABOUT_IT: [Signal; 2] = [Signal::CHILD, Signal::CONT];
 
-/// Listens for them, until it is dropped.
-pub(super) struct Signals {
-    arrivals: UnboundedReceiver<Arrival>,
-    listening: Handle,
-}
+/// Listens for them.
+pub(super) struct Signals(Vec<(Signal, unix::Signal)>);
 
 // === impl Signals ===
 
@@ -39,50 +27,35 @@ impl Signals {
     /// When the system refuses.
     pub(super) fn listen() -> Result<Self, Failure> {
         let ignored = ignored();
-        let heard = PASSED_ON.into_iter().filter(|signal| ignored & (1 << (signal.as_raw() - 1)) == 0);
-        Self::listen_for(heard)
-            .map_err(|error| Failure::local(format!("Cannot listen for signals: {error}.")))
+        let is_ignored = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) != 0;
+        let heard = PASSED_ON.into_iter().filter(|signal| !is_ignored(signal)).chain(ABOUT_IT);
+        let listening =
+            heard.map(|signal| Ok((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?)));
+        let listening: Result<_, std::io::Error> = listening.collect();
+        listening.map(Self).map_err(|error| Failure::local(format!("Cannot listen for signals: {error}.")))
     }
 
-    fn listen_for(signals: impl Iterator<Item = Signal>) -> io::Result<Self> {
-        let mut origins = SignalsInfo::<WithOrigin>::new(signals.map(Signal::as_raw))?;
-        let listening = origins.handle();
-        let (sender, arrivals) = unbounded_channel();
-        let listen = move || {
-            let arrived = origins.forever().filter_map(|origin| Arrival::of(&origin));
-            // It ends when nobody is told any more
-            arrived.map(|arrival| sender.send(arrival)).find(Result::is_err);
-        };
-        thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
-        Ok(Self { arrivals, listening })
+    /// Waits for the next one. May be dropped at any time and called again: none is missed.
+    pub(super) async fn next(&mut self) -> Signal {
+        poll_fn(|context| {
+            let mut arrived =
+                self.0.iter_mut().filter_map(|(signal, arrivals)| match arrivals.poll_recv(context) {
+                    Poll::Ready(_) => Some(*signal),
+                    Poll::Pending => None,
+                });
+            arrived.next().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
-    /// Waits for the next one.
-    pub(super) async fn next(&mut self) -> Arrival {
-        match self.arrivals.recv().await {
-            Some(arrival) => arrival,
-            // The thread that listens ends only after this
-            None => std::future::pending().await,
+    /// Waits for the next one that ends a process which does not handle it.
+    pub(super) async fn next_deadly(&mut self) -> Signal {
+        loop {
+            let signal = self.next().await;
+            if PASSED_ON.contains(&signal) {
+                return signal;
+            }
         }
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        self.listening.close();
-    }
-}
-
-// === impl Arrival ===
-
-impl Arrival {
-    /// Ctrl-C and Ctrl-\ come from the kernel, which tells all that runs in the terminal's foreground, the
-    /// command too. Passed on, they would be pressed twice, which to many programs means more. What
-    /// another process sends (`kill`) is for this one alone.
-    fn of(origin: &Origin) -> Option<Self> {
-        let signal = PASSED_ON.into_iter().find(|signal| signal.as_raw() == origin.signal)?;
-        let is_a_key = signal == Signal::INT || signal == Signal::QUIT;
-        Some(Self { signal, is_for_us_alone: !(is_a_key && matches!(origin.cause, Cause::Kernel)) })
     }
 }
 

@@ -1,16 +1,15 @@
 //! Stays while the command runs, and starts it again with new values.
 //!
-//! The command is a child in the same process group and terminal, so a shell stops and continues both
-//! (Ctrl-Z, `fg`). A group of its own would need a shell's job control here. Signals that it has not got
-//! itself are passed on to it; it ends this process when it ends by itself.
+//! The command and what it starts are one group of processes ([`Group`]): all of it ends before the command
+//! is started again, and all of it gets the signals that this process gets. It ends this process when it
+//! ends by itself. When this process is killed, the kernel kills the command, though not what that started.
+//!
+//! This process keeps no values, only what tells whether others came ([`Fingerprints`]).
 
 use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::ExitStatus, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    process::{Child, Command},
-    time::{Instant, sleep_until},
-};
+use rustix::process::{Signal, getpid};
+use tokio::time::{Instant, sleep_until};
 
 use crate::cli::{
     context::Context,
@@ -18,11 +17,14 @@ use crate::cli::{
 };
 
 use super::{
-    cannot_start,
     changes::Changes,
+    fingerprint::{Fingerprint, Fingerprints},
+    group::Group,
     inherit::Inheritance,
+    launch::launcher,
     resolve::Values,
-    signals::{Arrival, Signals},
+    signals::Signals,
+    with_environment,
 };
 
 /// How a command is kept running.
@@ -57,79 +59,82 @@ impl Supervisor<'_> {
         mut signals: Signals,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
+        let fingerprints = Fingerprints::new()?;
         loop {
-            let mut child = self.start(&values, context)?;
-            let course = follow(&mut child, &values, &mut changes, &mut signals, context).await;
+            let known = fingerprints.of(&values);
+            let mut group = self.start(values, context)?;
+            let course =
+                follow(&mut group, (&fingerprints, known), &mut changes, &mut signals, context).await;
             match course.map_err(|error| lost(&error))? {
                 Course::Ended(status) => return Ok(exit_of(status)),
                 Course::Outdated(new) => values = new,
             }
             context.output.talk("Secrets have changed: the command is started again.");
-            let stopped = self.stop(&mut child, &mut signals).await;
+            let stopped = self.stop(&mut group, &mut signals).await;
             if let Some(status) = stopped.map_err(|error| lost(&error))? {
                 return Ok(exit_of(status));
             }
         }
     }
 
-    fn start(&self, values: &Values, context: &mut Context) -> Result<Child, Failure> {
-        let inherited = self.inheritance.choose(&context.environment, values, &mut context.output);
-        let command = super::command(self.command, &inherited, values);
-        let child = Command::from(command).kill_on_drop(true).spawn();
-        child.map_err(|error| cannot_start(self.command, &error))
+    /// Starts the command, and forgets the values.
+    fn start(&self, values: Values, context: &mut Context) -> Result<Group, Failure> {
+        let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
+        let launcher = with_environment(launcher(self.command, getpid()), &inherited, &values);
+        Group::start(launcher).map_err(|error| super::cannot_start(self.command, &error))
     }
 
-    /// Ends the command to start it again. `Some` when it was told to end meanwhile: then it stays ended.
-    async fn stop(&self, child: &mut Child, signals: &mut Signals) -> io::Result<Option<ExitStatus>> {
-        send(child, Signal::TERM);
+    /// Ends the command, with what it started, to start it again. `Some` when it was told to end meanwhile:
+    /// then it stays ended.
+    async fn stop(&self, group: &mut Group, signals: &mut Signals) -> io::Result<Option<ExitStatus>> {
+        group.tell(Signal::TERM);
         let end = Instant::now() + self.grace;
         let mut is_to_end = false;
         let mut is_killed = false;
         loop {
+            match group.look()? {
+                // What was killed may wait for a parent to take note of it
+                Some(status) if is_killed || group.is_gone() => return Ok(Some(status).filter(|_| is_to_end)),
+                Some(_) | None => {}
+            }
             tokio::select! {
-                status = child.wait() => return Ok(Some(status?).filter(|_| is_to_end)),
-                arrival = signals.next() => {
-                    is_to_end |= arrival.signal != Signal::USR1 && arrival.signal != Signal::USR2;
-                    pass_on(child, &arrival);
+                signal = signals.next() => {
+                    is_to_end |= ends(signal);
+                    group.tell(signal);
                 }
                 () = sleep_until(end), if !is_killed => {
                     is_killed = true;
-                    send(child, Signal::KILL);
+                    group.tell(Signal::KILL);
                 }
             }
         }
     }
 }
 
-/// Waits until the command ends or there are other values for it.
+/// Waits until the command ends or there are other values for it than the known ones.
 async fn follow(
-    child: &mut Child,
-    values: &Values,
+    group: &mut Group,
+    (fingerprints, known): (&Fingerprints, Fingerprint),
     changes: &mut Changes<'_>,
     signals: &mut Signals,
     context: &mut Context,
 ) -> io::Result<Course> {
     loop {
+        if let Some(status) = group.look()? {
+            return Ok(Course::Ended(status));
+        }
+        let is_other = |values: &Values| fingerprints.of(values) != known;
         tokio::select! {
             biased;
-            status = child.wait() => return Ok(Course::Ended(status?)),
-            arrival = signals.next() => pass_on(child, &arrival),
-            new = changes.next(values, &mut context.output) => return Ok(Course::Outdated(new)),
+            signal = signals.next() => group.tell(signal),
+            new = changes.next(is_other, &mut context.output) => return Ok(Course::Outdated(new)),
         }
     }
 }
 
-fn pass_on(child: &Child, arrival: &Arrival) {
-    if arrival.is_for_us_alone {
-        send(child, arrival.signal);
-    }
-}
-
-fn send(child: &Child, signal: Signal) {
-    // Without an id it has been waited for, and the id may be another's
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    // It fails when the child has ended, which is noticed next
-    let _sent = id.map(|id| kill_process(id, signal));
+/// Whether a signal tells this process to end.
+fn ends(signal: Signal) -> bool {
+    [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(&signal)
 }
 
 /// The command's exit code, or 128 + n after signal n, as shells say it.
