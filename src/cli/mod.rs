@@ -143,7 +143,8 @@ async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
         Command::Logout(command) => command.run(context),
         Command::Whoami(command) => command.run(&client, context).await,
         Command::Agents(command) => command.run(&client, context).await,
-        Command::Secrets(command) => command.run(&client, context).await,
+        // Large for what one of its commands holds; the others need not carry that along
+        Command::Secrets(command) => Box::pin(command.run(&client, context)).await,
         Command::Audit(command) => command.run(&client, context).await,
         Command::Health(command) => command.run(&client, context).await,
         Command::Completions(command) => command.run(context),

@@ -205,7 +205,7 @@ async fn a_shell_can_stop_it_and_go_on() {
 #[tokio::test]
 async fn what_the_command_started_ends_with_it() {
     let (server, watcher) = with_one_secret(Database::Sqlite).await;
-    let script = r#"sleep 1000 & echo $!; trap 'exit 0' TERM; while :; do sleep 0.02; done"#;
+    let script = "sleep 1000 & echo $!; trap 'exit 0' TERM; while :; do sleep 0.02; done";
     let (mut running, mut lines) = start(&watcher, &["--grace", "5s"], script);
     let helper: u32 = next(&mut lines).parse().unwrap();
     assert!(is_alive(helper));

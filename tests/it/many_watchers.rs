@@ -5,7 +5,7 @@ use serde_json::json;
 use superserve::proto::v1::{WatchSecretsRequest, WatchSecretsResponse};
 use tonic::Streaming;
 
-use crate::harness::{Database, grpc::Grpc, server::Server};
+use crate::harness::{Database, environment, grpc::Grpc, server::Server};
 
 /// As many streams as one connection may have.
 const A_CONNECTION: usize = 100;
@@ -21,8 +21,9 @@ const COUNT: usize = 500;
 
 #[tokio::test]
 async fn idle_watchers_are_held() {
-    let count = std::env::var("SUPERSERVE_TEST_WATCHERS").map(|count| count.parse().expect("a number"));
-    hold(count.unwrap_or(COUNT)).await;
+    let count =
+        environment("SUPERSERVE_TEST_WATCHERS").map_or(COUNT, |count| count.parse().expect("a number"));
+    hold(count).await;
 }
 
 /// Opens watches, each of an agent of its own, which is the dearest way; says what they cost; and tells each of a

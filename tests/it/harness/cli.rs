@@ -236,7 +236,7 @@ fn kill_session(session: u32) {
         let entries = fs::read_dir("/proc").into_iter().flatten();
         let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let ours = ids.filter(|id| is_alive_in(session, *id)).filter_map(Pid::from_raw);
-        ours.map(|id| kill_process(id, Signal::KILL)).count()
+        ours.filter(|id| kill_process(*id, Signal::KILL).is_ok()).count()
     };
     while kill_all() > 0 && start.elapsed() < LIMIT {
         thread::sleep(POLL_INTERVAL);

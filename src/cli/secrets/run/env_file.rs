@@ -56,11 +56,14 @@ impl Descriptor {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut received = RecvAncillaryBuffer::new(&mut space);
         recvmsg(&there, &mut [io::IoSliceMut::new(&mut [0])], &mut received, RecvFlags::CMSG_CLOEXEC)?;
-        let mut files = received.drain().filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(files) => Some(files),
-            _ => None,
-        });
-        files.find_map(|mut files| files.next()).map(File::from).ok_or_else(|| ErrorKind::NotFound.into())
+        for message in received.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut files) = message
+                && let Some(file) = files.next()
+            {
+                return Ok(File::from(file));
+            }
+        }
+        Err(ErrorKind::NotFound.into())
     }
 }
 

@@ -132,7 +132,9 @@ impl Format {
             Self::Dotenv => values.iter().for_each(|(key, value)| dotenv(text, key, value)),
             Self::Shell => values.iter().for_each(|(key, value)| shell(text, key, value)),
             Self::Docker => {
-                values.iter().for_each(|(key, value)| text.extend([key, "=", value.as_str(), "\n"]));
+                for (key, value) in values {
+                    text.extend([key, "=", value.as_str(), "\n"]);
+                }
             }
         }
         Ok(())

@@ -81,6 +81,7 @@ impl Supervisor<'_> {
     fn start(&self, values: Values, context: &mut Context) -> Result<Group, Failure> {
         let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
         let launcher = with_environment(launcher(self.command, getpid()), &inherited, &values);
+        drop(values);
         Group::start(launcher).map_err(|error| super::cannot_start(self.command, &error))
     }
 
