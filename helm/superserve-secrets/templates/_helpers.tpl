@@ -1,0 +1,118 @@
+{{- define "superserve.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* At most 50 characters: the longest suffix and a pod's own stay within 63. */}}
+{{- define "superserve.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains (include "superserve.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "superserve.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.selector" -}}
+app.kubernetes.io/name: {{ include "superserve.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "superserve.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{ include "superserve.selector" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata of an object: (dict "root" $ "name" "…" "labels" {} "annotations" {}) */}}
+{{- define "superserve.metadata" -}}
+name: {{ .name }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "superserve.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "superserve.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "superserve.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.image" -}}
+{{- $name := .Values.image.repository -}}
+{{- with .Values.image.registry }}{{ $name = printf "%s/%s" . $name }}{{ end -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" $name .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" $name (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.isPostgres" -}}
+{{- if eq .Values.database.kind "postgres" }}true{{ end -}}
+{{- end -}}
+
+{{- define "superserve.tlsSecret" -}}
+{{- if .Values.tls.certManager.enabled -}}
+{{- printf "%s-tls" (include "superserve.fullname" .) -}}
+{{- else -}}
+{{- .Values.tls.existingSecret -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.appProtocol" -}}
+{{- default (ternary "https" "kubernetes.io/h2c" .Values.tls.enabled) .Values.service.appProtocol -}}
+{{- end -}}
+
+{{/* What cannot be is refused with a sentence before anything is made. */}}
+{{- define "superserve.validate" -}}
+{{- if include "superserve.isPostgres" . -}}
+{{- if not .Values.database.postgres.existingSecret -}}
+{{- fail "database.postgres.existingSecret: name the secret that holds the database's URL, or take database.kind=sqlite" -}}
+{{- end -}}
+{{- if not .Values.keyring.existingSecret -}}
+{{- fail "keyring.existingSecret: with PostgreSQL every replica needs the same keyring. Make one with `superserve keys generate` and put it into a secret" -}}
+{{- end -}}
+{{- if not .Values.bootstrapToken.existingSecret -}}
+{{- fail "bootstrapToken.existingSecret: with PostgreSQL the first token is given. Make one with `superserve tokens generate` and put it into a secret" -}}
+{{- end -}}
+{{- else -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- fail "autoscaling.enabled: SQLite serves one replica only. Take database.kind=postgres to scale" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.tls.enabled (not (include "superserve.tlsSecret" .)) -}}
+{{- fail "tls.existingSecret: name a secret of type kubernetes.io/tls, or set tls.certManager.enabled" -}}
+{{- end -}}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) -}}
+{{- fail "tls.certManager.issuerRef.name: name the issuer" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* How many replicas there will be at least. */}}
+{{- define "superserve.replicas" -}}
+{{- if not (include "superserve.isPostgres" .) -}}1
+{{- else if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.minReplicas }}
+{{- else -}}{{ default 2 .Values.replicaCount }}
+{{- end -}}
+{{- end -}}
+
+{{/* The gRPC services that may be reached from outside. */}}
+{{- define "superserve.publicServices" -}}
+{{- $services := list "SecretsService" "AgentsService" "TokensService" "AuditService" -}}
+{{- if .Values.expose.runtime }}{{ $services = append $services "RuntimeService" }}{{ end -}}
+{{- toJson $services -}}
+{{- end -}}
