@@ -32,7 +32,11 @@ pub(super) fn report(error: &Error, output: &mut Output) -> Exit {
     output.talk(format!("error: {}", sentence(kind, error)));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
         let usage = usage.to_string();
-        if kind == ErrorKind::UnknownArgument && usage.contains(" -- ") || usage.contains("[-- ") {
+        let takes_command = usage.contains("-- <COMMAND>");
+        if takes_command
+            && kind == ErrorKind::UnknownArgument
+            && error.get(ContextKind::SuggestedArg).is_none()
+        {
             output.talk("Put `--` before the command that is to be run.");
         }
         output.talk(usage.trim_end());

@@ -273,4 +273,31 @@ mod tests {
             assert_eq!(outcome.code, 1, "{args:?}: {}", outcome.stderr);
         }
     }
+
+    #[tokio::test]
+    async fn a_command_without_the_dashes_is_told_of_them() {
+        let advice = "Put `--` before the command";
+        for args in [&["node", "x"][..], &["node", "-e", "x"], &["--watch", "node"]] {
+            let outcome = superserve(&[&["secrets", "run", "a"], args].concat(), [], b"").await;
+            assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+            assert!(outcome.stderr.contains(advice), "{args:?}: {}", outcome.stderr);
+        }
+        for args in [&["secrets", "run", "a", "--wach", "--", "x"][..], &["secrets", "list", "a", "b"]] {
+            assert!(!superserve(args, [], b"").await.stderr.contains(advice), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn every_run_has_a_name_of_its_own() {
+        let id = new_run_id().unwrap();
+        assert!(id.as_str().contains(&format!("-{}-", std::process::id())), "{id:?}");
+        assert_ne!(id, new_run_id().unwrap());
+    }
+
+    #[test]
+    fn a_timeout_is_seconds_unless_it_says_otherwise() {
+        assert_eq!(parse_timeout("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_timeout("2m"), Ok(Duration::from_secs(120)));
+        assert!(parse_timeout("0").is_err() && parse_timeout("x").is_err());
+    }
 }
