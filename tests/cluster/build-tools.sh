@@ -28,17 +28,20 @@ fi
 
 go build -C "$here/load" -trimpath -ldflags '-s -w' -o "$tools/load" .
 
-# custom_kinds MODULE VERSION FOLDER: the definitions as their project publishes them.
-custom_kinds() {
-  local folder=$cache/kinds/${1##*/}-$2 source
+# files MODULE VERSION FOLDER: what a project publishes as plain files, from the archive of its module. (The module itself
+# may ask for a newer Go than is here, which files do not.)
+files() {
+  local folder=$cache/files/${1##*/}-$2 archive
   [[ ! -d $folder ]] || return 0
-  source=$(go mod download -json "$1@v$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
-  mkdir -p "$cache/kinds"
+  archive=$({ go mod download -json "$1@v$2" || true; } | sed -n 's/^\t"Zip": "\(.*\)",$/\1/p')
+  [[ -n $archive ]] || fail "could not fetch $1 $2"
   rm -rf "$folder.new"
-  cp -r --no-preserve=mode "$source/$3" "$folder.new"
+  mkdir -p "$folder.new"
+  unzip -qj "$archive" "$1@v$2/$3/*.yaml" -d "$folder.new"
   mv "$folder.new" "$folder"
 }
 
-custom_kinds sigs.k8s.io/gateway-api "$gateway_api_version" config/crd/standard
-custom_kinds github.com/cert-manager/cert-manager "$cert_manager_version" deploy/crds
-custom_kinds github.com/prometheus-operator/prometheus-operator "$prometheus_operator_version" example/prometheus-operator-crd
+files sigs.k8s.io/gateway-api "$gateway_api_version" config/crd/standard
+files github.com/cert-manager/cert-manager "$cert_manager_version" deploy/crds
+files github.com/prometheus-operator/prometheus-operator "$prometheus_operator_version" example/prometheus-operator-crd
+files sigs.k8s.io/metrics-server "$metrics_server_version" manifests/base

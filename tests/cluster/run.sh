@@ -54,8 +54,10 @@ remove_cgroups() {
   [[ -z $(cgroups -print -quit) ]]
 }
 
-"$here/images.sh" "$CLUSTER/images"
 trap clean EXIT
+"$here/images.sh" "$CLUSTER/images"
+"$here/service-image.sh" "$CLUSTER/images"
+say "the images are built"
 trap 'kill -KILL "$cluster"' INT TERM
 # Should this script itself be killed, then so is `unshare`, and with it the cluster.
 setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc "$0" inside "$@" &

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -37,6 +38,7 @@ var (
 	rate      = flag.Int("rate", 200, "calls a second")
 	channels  = flag.Int("channels", 4, "connections, or sets of them, in use at a time")
 	alive     = flag.Duration("keepalive", 0, "ask after so much silence whether the server is still there; 0 for never")
+	again     = flag.Duration("resolve-interval", time.Second, "shortest time between two look-ups of the target")
 	timeout   = flag.Duration("timeout", 5*time.Second, "longest time of a call")
 )
 
@@ -139,6 +141,8 @@ func call(connection *grpc.ClientConn, request []byte) (time.Duration, error) {
 
 func run() (int, error) {
 	flag.Parse()
+	// Go's own 30 s outlast a rolling upgrade: all the addresses that a client knows may be gone before it asks again
+	dns.SetMinResolutionInterval(*again)
 	connections, err := connect()
 	if err != nil {
 		return 0, err
