@@ -3,6 +3,7 @@
 # standards for pods is enforced.
 
 . "$(dirname "${BASH_SOURCE[0]}")/../env.sh"
+# shellcheck disable=SC2034 # used by those who source this
 chart=$root/helm/superserve-secrets
 
 # use_namespace NAME: makes it, and makes it the one that kubectl and helm mean.
