@@ -297,7 +297,7 @@ mod tests {
     #[test]
     fn a_timeout_is_seconds_unless_it_says_otherwise() {
         assert_eq!(parse_timeout("5"), Ok(Duration::from_secs(5)));
-        assert_eq!(parse_timeout("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_timeout("2m"), Ok(Duration::from_mins(2)));
         assert!(parse_timeout("0").is_err() && parse_timeout("x").is_err());
     }
 }
