@@ -73,6 +73,16 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* How the chart's own clients reach the service: `helm test` and the command line in a pod. */}}
+{{- define "superserve.clientEnv" -}}
+- name: SUPERSERVE_API_URL
+  value: {{ ternary "https" "http" .Values.tls.enabled }}://{{ include "superserve.fullname" . }}.{{ .Release.Namespace }}.svc:{{ .Values.service.port }}
+{{- if and .Values.tls.enabled .Values.tls.caKey }}
+- name: SUPERSERVE_CA_CERT
+  value: /run/superserve/tls/{{ .Values.tls.caKey }}
+{{- end }}
+{{- end -}}
+
 {{- define "superserve.appProtocol" -}}
 {{- default (ternary "https" "kubernetes.io/h2c" .Values.tls.enabled) .Values.service.appProtocol -}}
 {{- end -}}

@@ -156,6 +156,10 @@ topologySpreadConstraints:
   value: {{ eq .Values.migration.mode "server" | quote }}
 {{- end }}
 {{ include "superserve.databaseEnv" . }}
+{{- if .Values.tls.enabled }}
+# For the command line in this pod: the certificate is for the service's name, not for localhost
+{{ include "superserve.clientEnv" . }}
+{{- end }}
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
