@@ -6,8 +6,8 @@ set -euo pipefail
 export CGO_ENABLED=0
 mkdir -p "$tools"
 
-# program NAME VERSION PACKAGE: the file says its version, the plain name points to it.
-program() {
+# tool NAME VERSION PACKAGE: the file says its version, the plain name points to it.
+tool() {
   local file=$1-$2 work
   if [[ ! -x $tools/$file ]]; then
     say "building $1 $2"
@@ -19,11 +19,11 @@ program() {
   ln -sf "$file" "$tools/$1"
 }
 
-program coredns "$coredns_version" github.com/coredns/coredns
-program helm3 "$helm3_version" helm.sh/helm/v3/cmd/helm
-program helm4 "$helm4_version" helm.sh/helm/v4/cmd/helm
+tool coredns "$coredns_version" github.com/coredns/coredns
+tool helm3 "$helm3_version" helm.sh/helm/v3/cmd/helm
+tool helm4 "$helm4_version" helm.sh/helm/v4/cmd/helm
 if [[ ${1:-} == long ]]; then
-  program metrics-server "$metrics_server_version" sigs.k8s.io/metrics-server/cmd/metrics-server
+  tool metrics-server "$metrics_server_version" sigs.k8s.io/metrics-server/cmd/metrics-server
 fi
 
 go build -C "$here/load" -trimpath -ldflags '-s -w' -o "$tools/load" .

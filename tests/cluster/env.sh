@@ -25,7 +25,11 @@ pod_network=10.244
 service_network=10.96.0
 dns_address=$service_network.10
 
-export PATH="$kubernetes:$tools:$PATH"
+# The program as it is in the image.
+target=$(uname -m)-unknown-linux-musl
+program=$root/target/$target/release/superserve
+
+export PATH="$kubernetes:$tools:${program%/*}:$PATH"
 
 # The time of every line is that since the first script began.
 export CLUSTER_STARTED=${CLUSTER_STARTED:-${EPOCHREALTIME/./}}

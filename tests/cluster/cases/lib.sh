@@ -35,8 +35,8 @@ spec:
       args: [${arguments%, }]
       env: [{name: SUPERSERVE_TOKEN, valueFrom: {secretKeyRef: {name: client, key: token}}}]
       securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
-      volumeMounts: [{name: client, mountPath: /client}]
-  volumes: [{name: client, secret: {secretName: client}}]
+      volumeMounts: [{name: ca, mountPath: /ca}]
+  volumes: [{name: ca, configMap: {name: ca}}]
 END
   eventually 60 "load from $name" under_load "$name"
 }
@@ -60,4 +60,9 @@ stop_load() {
 lossless() {
   stop_load "$1"
   [[ $report == *' failed=0 '* ]] || fail "calls failed"
+}
+
+# felt: for how many milliseconds calls failed, by the last report
+felt() {
+  sed -n 's/.* felt=\([0-9]*\)ms.*/\1/p' <<<"$report"
 }

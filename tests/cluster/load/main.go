@@ -33,7 +33,6 @@ const method = "/superserve.secrets.v1.SecretsService/ListSecrets"
 var (
 	target    = flag.String("target", "", "gRPC target, such as dns:///name:8080")
 	authority = flag.String("ca", "", "file with the authority of the server's certificate; none for plaintext")
-	name      = flag.String("server-name", "", "name in the server's certificate")
 	agent     = flag.String("agent", "", "id of the agent whose keys are listed")
 	rate      = flag.Int("rate", 200, "calls a second")
 	channels  = flag.Int("channels", 4, "connections, or sets of them, in use at a time")
@@ -104,7 +103,7 @@ func transport() (credentials.TransportCredentials, error) {
 	if !pool.AppendCertsFromPEM(text) {
 		return nil, errors.New("no certificate in " + *authority)
 	}
-	return credentials.NewTLS(&tls.Config{RootCAs: pool, ServerName: *name}), nil
+	return credentials.NewTLS(&tls.Config{RootCAs: pool}), nil
 }
 
 func connect() ([]*grpc.ClientConn, error) {
