@@ -111,10 +111,12 @@ async fn the_command_has_its_signals_and_its_exit_code() {
     }
     let (mut running, _) = start(&watcher, &[], "kill -KILL $$");
     assert_eq!(end(&mut running), Some(137));
+    // A signal that whoever runs the tests ignores (`nohup`) would be ignored by all that they start
     let in_background = |script: &str| {
         let quoted = script.replace('\'', r"'\''");
-        let mut running =
-            watcher.start_script(&format!(r#"exec "$0" secrets run demo --watch -- sh -c '{quoted}'"#));
+        let mut running = watcher.start_script(&format!(
+            r#"exec env --default-signal "$0" secrets run demo --watch -- sh -c '{quoted}'"#
+        ));
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         assert_eq!(next(&mut lines), "ready");
         running
