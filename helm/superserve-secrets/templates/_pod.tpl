@@ -88,15 +88,14 @@ topologySpreadConstraints:
 {{- with .Values.topologySpreadConstraints }}
   {{- toYaml . | nindent 2 }}
 {{- else }}
-{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  {{- /* Not by zone too: where nodes have no such label, the scheduler would pass over all of it */}}
   - maxSkew: 1
-    topologyKey: {{ . }}
+    topologyKey: kubernetes.io/hostname
     whenUnsatisfiable: ScheduleAnyway
     matchLabelKeys: [pod-template-hash]
     labelSelector:
       matchLabels:
-        {{- include "superserve.selector" $ | nindent 8 }}
-{{- end }}
+        {{- include "superserve.selector" . | nindent 8 }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -94,7 +94,7 @@ cli() {
 
 # deploy_agent: an agent with a secret, a token for its runs, and another for who makes load; its id is in $agent.
 deploy_agent() {
-  cli agents deploy my-agent --require API_KEY >/dev/null
+  cli agents deploy my-agent --require API_KEY &>/dev/null
   agent=$(cli agents get my-agent --json </dev/null | sed -n 's/^ *"id": "\(.*\)",$/\1/p')
   echo -n 'sk-of-the-cluster' | cli secrets set my-agent API_KEY=- >/dev/null
   token my-agent-superserve-token my-agent-runs secrets:resolve,agents:read
@@ -103,7 +103,7 @@ deploy_agent() {
 
 # token SECRET NAME SCOPES
 token() {
-  cli tokens create --name "$2" --scope "$3" --agent my-agent </dev/null |
+  cli tokens create --name "$2" --scope "$3" --agent my-agent 2>/dev/null </dev/null | tr -d '\n' |
     kubectl create secret generic "$1" --from-file=token=/dev/stdin >/dev/null
 }
 

@@ -15,7 +15,8 @@ deploy_agent
 # on NODE: how many pods that are not ending run there
 on() {
   kubectl get pods --selector app.kubernetes.io/name=superserve-secrets --output \
-    'jsonpath={range .items[?(@.metadata.deletionTimestamp=="")]}{.spec.nodeName}{"\n"}{end}' | grep -c "^$1$" || true
+    'go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{println .spec.nodeName}}{{end}}{{end}}' |
+    grep -c "^$1$" || true
 }
 
 spread() {
