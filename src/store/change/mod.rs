@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     AgentRow, Error, Remembered, SealedSecret, SealedWrite, Store, StoredSecret,
     batch::{Batcher, Together},
+    pool::Pool,
     writer::Writer,
 };
 use crate::domain::{AgentId, AuditEvent, IdempotencyKey, SecretName, TenantId, Timestamp};
@@ -185,20 +186,36 @@ impl Together for Lane {
                 in_order::carry_out(&self.0, rounds.into_iter().map(|(_, round)| round).collect()).await?;
                 Ok(jobs.iter().map(|_| Ok(Fate::Done)).collect())
             }
-            Writer::Pool(pool) => {
-                let mut fates: Vec<_> = jobs.iter().map(|_| Ok(Fate::Taken)).collect();
-                for (places, round) in rounds {
-                    let outcomes = at_once::carry_out(pool, &round).await;
-                    for (place, outcome) in places.into_iter().zip(outcomes) {
-                        if let Some(fate) = fates.get_mut(place) {
-                            *fate = outcome;
-                        }
-                    }
-                }
-                Ok(fates)
+            Writer::Pool(pool) => Ok(carry_out_on(pool, jobs.len(), rounds).await),
+        }
+    }
+}
+
+async fn carry_out_on(
+    pool: &Pool,
+    jobs: usize,
+    rounds: Vec<(Vec<usize>, Round)>,
+) -> Vec<Result<Fate, Error>> {
+    let mut fates: Vec<_> = (0..jobs).map(|_| Ok(Fate::Taken)).collect();
+    let mut outage = None;
+    for (places, round) in rounds {
+        let outcomes = match &outage {
+            None => at_once::carry_out(pool, &round).await,
+            // Each round would wait as long for a connection, in vain
+            Some(error) => round.iter().map(|_| Err(Error::clone(error))).collect(),
+        };
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            if let Err(error) = &outcome
+                && error.is_outage()
+            {
+                outage = Some(error.clone());
+            }
+            if let Some(fate) = fates.get_mut(place) {
+                *fate = outcome;
             }
         }
     }
+    fates
 }
 
 /// Jobs in rounds that can be done one after the other, and where each stands among all: in none of the rounds is an
