@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
-
 use super::{
     Call, Error, Service,
     idempotency::{self, Attempt, revision_bytes},
@@ -12,7 +10,7 @@ use super::{
 use crate::{
     crypto::DataKey,
     domain::{Action, AgentId, IdempotencyKey, Revision, Scope, SecretName},
-    store::Tx,
+    store::{Change, Decided, Found},
 };
 
 /// What to delete.
@@ -53,39 +51,45 @@ impl Service {
         let key = SecretName::parse(&key).unwrap_or_else(|| SecretName::from_stored(String::new()));
         let call = call.clone();
         let prepared = Arc::new(PreparedDelete { call, agent, key, expected_revision, idempotency_key });
-        let (service, id) = (self.clone(), prepared.agent.clone());
-        let written = self.write(move |tx| {
-            let (service, prepared) = (service.clone(), Arc::clone(&prepared));
-            async move { service.apply_delete(tx, &prepared).await }.boxed()
-        });
-        let written = written.await?;
-        self.tell_watchers(&id, Some(Revision(written.revision)));
+        let question = self.question(&prepared.call, &prepared.agent, prepared.idempotency_key.as_ref());
+        let (service, delete) = (self.clone(), Arc::clone(&prepared));
+        let decide = move |found: Option<&Found>| service.decide_delete(&delete, found);
+        let written: Written = self.parts.store.change(question, decide).await?;
+        self.tell_watchers(&prepared.agent, Some(Revision(written.revision)));
         Ok(written)
     }
 
-    async fn apply_delete(&self, tx: &Tx, delete: &PreparedDelete) -> Result<Written, Error> {
-        let agent = tx.lock_agent(delete.call.tenant(), &delete.agent).await?.ok_or(Error::AgentNotFound)?;
-        let key = self.data_key(&agent)?;
+    fn decide_delete(
+        &self,
+        delete: &PreparedDelete,
+        found: Option<&Found>,
+    ) -> Result<Decided<Written>, Error> {
+        let found = found.ok_or(Error::AgentNotFound)?;
+        let agent = &found.agent;
+        let key = self.data_key(agent)?;
         let attempt = delete.attempt(&key);
-        if let Some(answer) = attempt.recall(self, tx).await? {
-            return Ok(answer);
+        if let Some(answer) = attempt.recall(found)? {
+            return Ok(Decided { answer, change: None });
         }
         expect_revision(delete.expected_revision, agent.revision)?;
-        let mut names = tx.secret_names(&agent.id).await?;
-        let before = names.len();
-        names.retain(|name| *name != delete.key);
-        if names.len() == before {
+        let names = found.secrets.iter().map(|secret| &secret.name);
+        let left: Vec<_> = names.filter(|name| **name != delete.key).cloned().collect();
+        if left.len() == found.secrets.len() {
             return Err(Error::SecretNotFound);
         }
         let mut event = self.event(&delete.call, Action::SecretsDelete, Some(&agent.id))?;
         event.secrets.push(deleted(&delete.key));
         event.revision = agent.revision.next();
-        tx.delete_secrets(&agent.id, std::slice::from_ref(&delete.key)).await?;
-        tx.set_revision(&agent.id, event.revision).await?;
-        tx.record(&event).await?;
-        let answer = written(&names, event.revision);
-        attempt.remember(self, tx, &answer).await?;
-        Ok(answer)
+        let answer = written(&left, event.revision);
+        let change = Change {
+            moves_on: true,
+            puts: Vec::new(),
+            deletes: vec![delete.key.clone()],
+            overlaps: Vec::new(),
+            event,
+            remember: attempt.remember(&answer)?,
+        };
+        Ok(Decided { answer, change: Some(change) })
     }
 }
 
@@ -95,6 +99,6 @@ impl PreparedDelete {
     fn attempt(&self, key: &DataKey) -> Attempt<'_> {
         let revision = revision_bytes(self.expected_revision);
         let request: [&[u8]; 3] = [b"delete", &revision, self.key.as_str().as_bytes()];
-        Attempt::new(&self.agent, self.idempotency_key.as_ref(), key, &request)
+        Attempt::new(self.idempotency_key.as_ref(), key, &request)
     }
 }

@@ -2,11 +2,11 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Error, Service};
+use super::{Call, Error, Service};
 use crate::{
     crypto::DataKey,
     domain::{AgentId, Fault, FaultCode, IdempotencyKey, Revision},
-    store::{Remembered, Tx},
+    store::{Found, Question, Remembered},
 };
 
 /// How long an answer is kept.
@@ -14,7 +14,6 @@ const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 /// A request that may be a repeat.
 pub(super) struct Attempt<'r> {
-    agent: &'r AgentId,
     key: Option<&'r IdempotencyKey>,
     digest: [u8; 32],
 }
@@ -36,24 +35,13 @@ pub(super) fn revision_bytes(revision: Option<Revision>) -> Vec<u8> {
 
 impl<'r> Attempt<'r> {
     /// Notes what is asked. The digest is under the agent's own key: it may be of values.
-    pub(super) fn new(
-        agent: &'r AgentId,
-        key: Option<&'r IdempotencyKey>,
-        data_key: &DataKey,
-        request: &[&[u8]],
-    ) -> Self {
-        Self { agent, key, digest: data_key.request_digest(request) }
+    pub(super) fn new(key: Option<&'r IdempotencyKey>, data_key: &DataKey, request: &[&[u8]]) -> Self {
+        Self { key, digest: data_key.request_digest(request) }
     }
 
     /// The answer that this request got before, if it is a repeat.
-    pub(super) async fn recall<T: DeserializeOwned>(
-        &self,
-        service: &Service,
-        tx: &Tx,
-    ) -> Result<Option<T>, Error> {
-        let Some(key) = self.key else { return Ok(None) };
-        let since = service.parts.clock.now().plus_seconds(-KEPT_SECONDS);
-        let Some(remembered) = tx.recall(self.agent, key, since).await? else { return Ok(None) };
+    pub(super) fn recall<T: DeserializeOwned>(&self, found: &Found) -> Result<Option<T>, Error> {
+        let Some(remembered) = &found.remembered else { return Ok(None) };
         // Not a secret comparison: whoever sees its outcome knows one of the two requests already
         if remembered.request_digest != self.digest {
             return Err(Error::invalid(Fault::new("idempotency_key", FaultCode::IdempotencyKeyReused)));
@@ -63,17 +51,27 @@ impl<'r> Attempt<'r> {
             .map_err(|_unreadable| Error::Bug("a remembered answer is our own JSON"))
     }
 
-    /// Keeps the answer for a repeat.
-    pub(super) async fn remember<T: Serialize + Sync>(
+    /// What to keep for a repeat, if the caller has given this attempt a name.
+    pub(super) fn remember<T: Serialize>(
         &self,
-        service: &Service,
-        tx: &Tx,
         answer: &T,
-    ) -> Result<(), Error> {
-        let Some(key) = self.key else { return Ok(()) };
+    ) -> Result<Option<(IdempotencyKey, Remembered)>, Error> {
+        let Some(key) = self.key else { return Ok(None) };
         let answer = serde_json::to_string(answer)
             .map_err(|_unwritable| Error::Bug("an answer can be written as JSON"))?;
-        let remembered = Remembered { request_digest: self.digest.to_vec(), answer };
-        Ok(tx.remember(self.agent, key, remembered, service.parts.clock.now()).await?)
+        Ok(Some((key.clone(), Remembered { request_digest: self.digest.to_vec(), answer })))
+    }
+}
+
+impl Service {
+    /// What has to be known to change an agent's secrets, for a caller who may have given his attempt a name.
+    pub(super) fn question(&self, call: &Call, agent: &AgentId, key: Option<&IdempotencyKey>) -> Question {
+        let since = self.parts.clock.now().plus_seconds(-KEPT_SECONDS);
+        Question {
+            tenant: call.tenant().clone(),
+            agent: agent.clone(),
+            recall: key.map(|key| (key.clone(), since)),
+            with_values: false,
+        }
     }
 }

@@ -10,10 +10,10 @@
 
 mod agents;
 mod audit;
-mod change;
 mod channels;
 mod clock;
 mod delete_secret;
+mod effect;
 mod error;
 mod heavy;
 mod house;

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChangeKind, Error, plan::Plan};
+use super::{ChangeKind, plan::Plan};
 use crate::{
     crypto::{DataKey, Fingerprint},
-    domain::{
-        AgentId, AuditedSecret, Fault, FaultCode, Faults, Limits, SecretName, Timestamp, Warning, WarningCode,
-    },
-    store::{PreviousSecret, SealedSecret, StoredSecret, Tx},
+    domain::{AuditedSecret, Fault, FaultCode, Faults, Limits, SecretName, Timestamp, Warning, WarningCode},
+    store::{PreviousSecret, SealedSecret, StoredSecret},
 };
 
 /// The longest time for which a previous value is given out: 30 days.
@@ -178,19 +176,16 @@ impl Overlap {
         self.kept.get(name).filter(|kept| kept.what == What::Replaced).map(|kept| kept.until)
     }
 
-    /// Whether any value that the set replaces is given out.
-    pub(super) fn keeps_any_replaced(&self) -> bool {
-        self.kept.values().any(|kept| kept.what == What::Replaced)
+    /// Until when values before are given out from now on, where that changes though the value stays; `None` where
+    /// they are taken back.
+    pub(super) fn changed(&self) -> Vec<(SecretName, Option<Timestamp>)> {
+        let moved = self.kept.iter().filter(|(_, kept)| kept.what == What::Moved);
+        let moved = moved.map(|(name, kept)| (name.clone(), Some(kept.until)));
+        moved.chain(self.ended.iter().map(|name| (name.clone(), None))).collect()
     }
 
-    /// Writes the ends that were moved, of a locked agent, and says how they are audited.
-    pub(super) async fn write_moved(&self, tx: &Tx, id: &AgentId) -> Result<Vec<AuditedSecret>, Error> {
-        let moved: Vec<_> = self.kept.iter().filter(|(_, kept)| kept.what == What::Moved).collect();
-        if let Some((_, Kept { until, .. })) = moved.first() {
-            let names: Vec<_> = moved.iter().map(|(name, _)| (*name).clone()).collect();
-            tx.move_previous_until(id, &names, *until).await?;
-        }
-        tx.end_previous(id, &self.ended).await?;
-        Ok(self.moved.clone())
+    /// How it is audited that the end of an overlap was moved.
+    pub(super) fn moved(&self) -> &[AuditedSecret] {
+        &self.moved
     }
 }

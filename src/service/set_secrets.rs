@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Call, ChangeKind, Error, RawEntry, Service,
-    change::Change,
+    effect::Effect,
     idempotency::{self, Attempt, revision_bytes},
     overlap::{self, Overlap},
     plan::{Checked, Plan},
@@ -16,7 +15,7 @@ use super::{
 use crate::{
     crypto::DataKey,
     domain::{AgentId, Faults, IdempotencyKey, RequiredSecret, Revision, Scope},
-    store::{Transient, Tx},
+    store::{Change, Decided, Found},
 };
 
 /// What to set.
@@ -69,13 +68,15 @@ struct Judgement {
     faults: Faults,
 }
 
-/// Why a set ends in its transaction.
-enum Stop {
+/// Why a set is not decided.
+pub(super) enum Stop {
     /// It is refused, or fails.
     Failed(Error),
-    /// The agent has these declarations, and to hold the entries to them takes too long for a transaction, in
-    /// which others wait.
+    /// The agent has these declarations, and to hold the entries to them takes too long to decide it while others
+    /// wait.
     NotJudged(Vec<RequiredSecret>),
+    /// The sealed values have to be known.
+    NeedsValues,
 }
 
 // === impl Service ===
@@ -121,63 +122,60 @@ impl Service {
         Ok(answer)
     }
 
-    /// Tries until what the entries were held to is what the agent declares: at once where that needs no
-    /// pattern, and else the second time, unless the agent is deployed anew meanwhile.
+    /// Decides until everything is known that it takes: what the agent's patterns say of the entries, and where the
+    /// size classes do not settle whether there is room, the sealed values.
     async fn set_prepared(&self, set: &Arc<PreparedSet>) -> Result<SetSecretsAnswer, Error> {
         let mut judgement = Arc::new(set.judge(Vec::new()));
+        let mut question = self.question(&set.call, &set.agent, set.idempotency_key.as_ref());
+        question.with_values = set.previous_for.is_some_and(|micros| micros > 0);
         loop {
-            let (service, tried, judged) = (self.clone(), Arc::clone(set), Arc::clone(&judgement));
-            let written = self.parts.store.write(move |tx| {
-                let (service, set, judgement) = (service.clone(), Arc::clone(&tried), Arc::clone(&judged));
-                async move { service.apply_set(tx, &set, &judgement).await }.boxed()
-            });
-            match written.await {
+            let (service, set_, judgement_) = (self.clone(), Arc::clone(set), Arc::clone(&judgement));
+            let decide = move |found: Option<&Found>| service.decide_set(&set_, found, &judgement_);
+            match self.parts.store.change(question.clone(), decide).await {
                 Ok(answer) => return Ok(answer),
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::NotJudged(required)) => {
                     let set = Arc::clone(set);
                     judgement = Arc::new(self.parts.heavy.run(move || set.judge(required)).await?);
                 }
+                Err(Stop::NeedsValues) => question.with_values = true,
             }
         }
     }
 
-    async fn apply_set(
+    fn decide_set(
         &self,
-        tx: &Tx,
         set: &PreparedSet,
+        found: Option<&Found>,
         judgement: &Judgement,
-    ) -> Result<SetSecretsAnswer, Stop> {
-        let agent = tx.lock_agent(set.call.tenant(), &set.agent).await?.ok_or(Error::AgentNotFound)?;
-        let mut faults = set.faults_for(&agent.required_secrets, judgement)?;
-        let key = self.data_key(&agent)?;
+    ) -> Result<Decided<SetSecretsAnswer>, Stop> {
+        let found = found.ok_or(Error::AgentNotFound)?;
+        let mut faults = set.faults_for(&found.agent.required_secrets, judgement)?;
+        let key = self.data_key(&found.agent)?;
         let attempt = set.attempt(&key);
         if faults.is_empty() {
-            if let Some(answer) = attempt.recall(self, tx).await? {
-                return Ok(answer);
+            if let Some(answer) = attempt.recall(found)? {
+                return Ok(Decided { answer, change: None });
             }
-            expect_revision(set.expected_revision, agent.revision)?;
+            expect_revision(set.expected_revision, found.agent.revision)?;
         }
-        let stored = tx.stored_secrets(&agent.id).await?;
         let at = self.parts.clock.now();
-        let plan = Plan::new(&set.checked.entries, &stored, &key, set.prune);
-        let overlap = Overlap::new(&plan, &stored, set.previous_for, at);
-        let change = Change { tx, set, agent, stored, key, plan, overlap, at };
-        faults.extend(change.overlap.faults(&change.plan, &self.parts.limits));
-        let of_size = change.faults_of_size(&self.parts.limits).await?;
+        let plan = Plan::new(&set.checked.entries, &found.secrets, &key, set.prune);
+        let overlap = Overlap::new(&plan, &found.secrets, set.previous_for, at);
+        let effect = Effect { set, found, key: &key, plan, overlap, at };
+        faults.extend(effect.overlap.faults(&effect.plan, &self.parts.limits));
+        let of_size = effect.faults_of_size(&self.parts.limits)?;
         faults.extend(of_size.into_iter().filter(|fault| !set.checked.faults.contains(fault)));
         if !faults.is_empty() {
             return Err(Error::Invalid(faults).into());
         }
-        let answer = set.answer(&change.plan, &change.overlap, change.revision_after());
-        if set.validate_only {
-            self.record_validation(&change).await?;
+        let answer = set.answer(&effect.plan, &effect.overlap, effect.revision_after());
+        let change = if set.validate_only {
+            self.validation(&effect)?
         } else {
-            self.carry_out(&change).await?;
-            let attempt = set.attempt(&change.key);
-            attempt.remember(self, tx, &answer).await?;
-        }
-        Ok(answer)
+            Change { remember: attempt.remember(&answer)?, ..self.change(&effect)? }
+        };
+        Ok(Decided { answer, change: Some(change) })
     }
 }
 
@@ -211,7 +209,7 @@ impl PreparedSet {
         for (name, value) in &self.checked.entries {
             request.extend([name.as_str().as_bytes(), value.expose().as_bytes()]);
         }
-        Attempt::new(&self.agent, self.idempotency_key.as_ref(), key, &request)
+        Attempt::new(self.idempotency_key.as_ref(), key, &request)
     }
 
     fn answer(&self, plan: &Plan, overlap: &Overlap, revision: Revision) -> SetSecretsAnswer {
@@ -231,14 +229,5 @@ impl PreparedSet {
 impl<E: Into<Error>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
-    }
-}
-
-impl Transient for Stop {
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Failed(error) => error.is_transient(),
-            Self::NotJudged(_) => false,
-        }
     }
 }

@@ -7,35 +7,15 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, sea_query::OnConflict,
 };
 
-use super::{Error, Store, Tx, entity::agent, entity::idempotency, entity::secret};
-use crate::domain::{
-    Agent, AgentId, AgentName, AgentScope, Command, KekId, Page, PageRequest, RequiredSecret, Revision,
-    SecretName, TenantId, Timestamp,
+use super::{
+    AgentRow, Error, Store, Tx, WrappedKeyRow,
+    agent_row::{AgentColumns, parse_required},
+    entity::{agent, idempotency, secret},
 };
-
-/// A data key as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WrappedKeyRow {
-    /// The key-encryption key that wraps it.
-    pub kek: KekId,
-    /// The wrapped key.
-    pub bytes: Vec<u8>,
-}
-
-/// What the secrets of an agent depend on.
-#[derive(Clone, Debug)]
-pub struct AgentRow {
-    /// Its id.
-    pub id: AgentId,
-    /// Its tenant.
-    pub tenant: TenantId,
-    /// How often its secrets changed.
-    pub revision: Revision,
-    /// What it requires.
-    pub required_secrets: Vec<RequiredSecret>,
-    /// Its data key.
-    pub key: WrappedKeyRow,
-}
+use crate::domain::{
+    Agent, AgentId, AgentName, AgentScope, Command, Page, PageRequest, RequiredSecret, Revision, SecretName,
+    TenantId, Timestamp,
+};
 
 /// An agent to create, or to update if there is one of its name.
 #[derive(Clone, Debug)]
@@ -71,8 +51,16 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn agent(&self, tenant: &TenantId, id: &AgentId) -> Result<Option<Agent>, Error> {
-        let Some((row, secrets)) = self.agent_with_metadata(tenant, id).await? else { return Ok(None) };
-        to_agent(row, secrets.into_iter().map(|secret| secret.name).collect()).map(Some)
+        let of_tenant = agent::Column::TenantId.eq(tenant.as_str());
+        let found = agent::Entity::find_by_id(id.as_str())
+            .filter(of_tenant)
+            .find_with_related(secret::Entity)
+            .order_by_asc(secret::Column::Name)
+            .all(&self.reader)
+            .await?;
+        let Some((row, secrets)) = found.into_iter().next() else { return Ok(None) };
+        to_agent(row, secrets.into_iter().map(|secret| SecretName::from_stored(secret.name)).collect())
+            .map(Some)
     }
 
     /// Reads the revision of a tenant's agent; `None` if it has none of this id.
@@ -164,25 +152,14 @@ impl Tx {
     /// # Errors
     /// [`Error`].
     pub async fn lock_agent(&self, tenant: &TenantId, id: &AgentId) -> Result<Option<AgentRow>, Error> {
-        let row = agent::Entity::find_by_id(id.as_str())
+        let row = AgentColumns::select()
+            .filter(agent::Column::Id.eq(id.as_str()))
             .filter(agent::Column::TenantId.eq(tenant.as_str()))
             .lock_exclusive()
+            .into_model::<AgentColumns>()
             .one(&self.0)
             .await?;
         row.map(AgentRow::try_from).transpose()
-    }
-
-    /// Moves an agent on to a revision.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn set_revision(&self, id: &AgentId, revision: Revision) -> Result<(), Error> {
-        agent::Entity::update_many()
-            .col_expr(agent::Column::Revision, revision.0.into())
-            .filter(agent::Column::Id.eq(id.as_str()))
-            .exec(&self.0)
-            .await?;
-        Ok(())
     }
 
     /// Creates an agent, or updates the tenant's agent of this name, which keeps its id, its data key and
@@ -231,22 +208,6 @@ impl Tx {
     }
 }
 
-// === impl AgentRow ===
-
-impl TryFrom<agent::Model> for AgentRow {
-    type Error = Error;
-
-    fn try_from(row: agent::Model) -> Result<Self, Error> {
-        Ok(Self {
-            required_secrets: parse_required(&row.required_secrets)?,
-            id: AgentId::from_stored(row.id),
-            tenant: TenantId::from_stored(row.tenant_id),
-            revision: Revision(row.revision),
-            key: WrappedKeyRow { kek: KekId::from_stored(row.kek_id), bytes: row.wrapped_key },
-        })
-    }
-}
-
 /// Those of a tenant's agents that `scope` allows.
 fn visible(tenant: &TenantId, scope: &AgentScope) -> Condition {
     let of_tenant = Condition::all().add(agent::Column::TenantId.eq(tenant.as_str()));
@@ -264,11 +225,6 @@ fn names_of(agents: Condition) -> sea_orm::Select<secret::Entity> {
         .filter(agents)
         .order_by_asc(secret::Column::AgentId)
         .order_by_asc(secret::Column::Name)
-}
-
-fn parse_required(json: &str) -> Result<Vec<RequiredSecret>, Error> {
-    serde_json::from_str(json)
-        .map_err(|_unreadable| Error::Inconsistent("agents.required_secrets is our JSON"))
 }
 
 fn to_agent(row: agent::Model, keys: Vec<SecretName>) -> Result<Agent, Error> {

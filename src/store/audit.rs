@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::{
-    ActiveValue::Set,
     ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QueryOrder as _, QuerySelect as _, Select,
     sea_query::{Alias, Expr, Func, Query},
 };
 
-use super::{Error, Store, Tx, entity::audit_event};
+use super::{Error, Store, Tx, entity::audit_event, rows};
 use crate::domain::{
     Action, AgentId, AuditEvent, AuditedSecret, EventId, Origin, Page, PageRequest, Revision, SecretName,
     TenantId, Timestamp,
@@ -179,30 +178,8 @@ impl Tx {
     /// # Errors
     /// [`Error`].
     pub async fn record(&self, event: &AuditEvent) -> Result<(), Error> {
-        audit_event::Entity::insert(to_row(event)?).exec_without_returning(&self.0).await?;
-        Ok(())
+        rows::of_events(&[event])?.insert(&self.0).await
     }
-}
-
-/// An event as a row.
-pub(super) fn to_row(event: &AuditEvent) -> Result<audit_event::ActiveModel, Error> {
-    let AuditEvent { id, at, tenant, agent, action, actor, origin, secrets, revision, run_id, subject } =
-        event;
-    let secrets = to_json(secrets)?;
-    Ok(audit_event::ActiveModel {
-        agent_id: Set(agent.as_ref().map(|agent| agent.as_str().to_owned()).unwrap_or_default()),
-        id: Set(id.as_str().to_owned()),
-        tenant_id: Set(tenant.as_str().to_owned()),
-        at: Set(at.0),
-        action: Set(action.as_str().to_owned()),
-        actor: Set(actor.clone()),
-        request_id: Set(origin.request_id.clone()),
-        remote: Set(origin.remote.clone()),
-        secrets: Set(secrets),
-        revision: Set(revision.0),
-        run_id: Set(run_id.clone()),
-        subject: Set(subject.clone()),
-    })
 }
 
 fn to_event(row: audit_event::Model) -> Result<AuditEvent, Error> {
@@ -221,11 +198,6 @@ fn to_event(row: audit_event::Model) -> Result<AuditEvent, Error> {
     })
 }
 
-fn to_json(secrets: &[AuditedSecret]) -> Result<String, Error> {
-    serde_json::to_string(secrets)
-        .map_err(|_unwritable| Error::Inconsistent("audited secrets can be written as JSON"))
-}
-
 fn from_json(secrets: &str) -> Result<Vec<AuditedSecret>, Error> {
     serde_json::from_str(secrets).map_err(|_unreadable| Error::Inconsistent("audited secrets are our JSON"))
 }
@@ -242,7 +214,7 @@ mod tests {
     #[test]
     fn a_key_is_found_in_the_json_of_its_event_and_no_other() {
         let name = |text: &str| SecretName::parse(text).unwrap();
-        let json = to_json(&[AuditedSecret::absent(&name("A_KEY"))]).unwrap();
+        let json = serde_json::to_string(&[AuditedSecret::absent(&name("A_KEY"))]).unwrap();
         assert!(json.contains(&in_json(&name("A_KEY"))), "{json}");
         for other in ["KEY", "A_KE", "A_KEY_", "a_key", "version"] {
             assert!(!json.contains(&in_json(&name(other))), "{other}");

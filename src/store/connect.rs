@@ -16,7 +16,6 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     Error, Store,
-    audit_queue::AuditQueue,
     changes::Announcer,
     pool::{Deaths, Pool},
     writer::Writer,
@@ -144,8 +143,7 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
     let reader = Pool::new(SqlxSqliteConnector::from_sqlx_sqlite_pool(reader), Deaths::default());
     let writer = Writer::queue(writer, tasks);
-    let audit = AuditQueue::new(writer.clone(), tasks);
-    Ok(Store { reader, writer, audit, announcer: Announcer::Nobody })
+    Ok(Store::new(reader, writer, Announcer::Nobody, tasks))
 }
 
 async fn open_postgres(
@@ -177,9 +175,8 @@ async fn open_postgres(
         })?;
     let pool = Pool::new(SqlxPostgresConnector::from_sqlx_postgres_pool(connections), deaths);
     let writer = Writer::Pool(pool.clone());
-    let audit = AuditQueue::new(writer.clone(), tasks);
     let announcer = Announcer::postgres(pool.clone(), options, tasks);
-    Ok(Store { reader: pool, writer, audit, announcer })
+    Ok(Store::new(pool, writer, announcer, tasks))
 }
 
 #[cfg(test)]

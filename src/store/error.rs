@@ -33,6 +33,16 @@ impl Error {
     pub(super) fn stopped() -> Self {
         Self::Unavailable(Arc::new(DbErr::Custom("the store has stopped".to_owned())))
     }
+
+    /// Whether no connection was to be had in time.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable(cause) if matches!(**cause, DbErr::ConnectionAcquire(_)))
+    }
+
+    /// Another transaction was in the way, though the database says it in another way.
+    pub(super) fn contended(error: DbErr) -> Self {
+        Self::Contended(Arc::new(error))
+    }
 }
 
 /// Errors after which a transaction may be run again from its beginning.
@@ -90,6 +100,12 @@ pub(super) fn is_dead_connection(error: &DbErr) -> bool {
     let Some(error) = driver_error(error) else { return false };
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(error, sqlx::Error::Io(_)) || code.is_some_and(|code| code.starts_with("57P"))
+}
+
+/// Whether a row of the same key was there already (SQLSTATE 23505).
+pub(super) fn is_duplicate(error: &DbErr) -> bool {
+    let database = driver_error(error).and_then(sqlx::Error::as_database_error);
+    database.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the driver's enum is long")]

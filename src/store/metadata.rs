@@ -1,16 +1,25 @@
 //! What may be told of secrets, read without their sealed values.
 
+use std::collections::HashMap;
+
+use async_trait::async_trait;
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, FromQueryResult, JoinType, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, RelationTrait as _,
+    ConnectionTrait, FromQueryResult, JoinType, QueryFilter as _, QuerySelect as _, RelationTrait as _,
     sea_query::{Expr, Func, SimpleExpr},
 };
 
 use super::{
-    AgentRow, Error, Store, Tx,
+    AgentRow, Error, Store,
+    agent_row::{AgentColumns, OfTenant},
+    batch::Together,
     entity::{agent, secret},
+    pool::Pool,
+    rows::is_among,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
+
+/// An agent, and the metadata of its secrets, sorted by name.
+pub(super) type AgentWithMetadata = (AgentRow, Vec<StoredSecret>);
 
 /// What may be told of a secret. The length of the sealed value tells its size class and no more.
 #[derive(Clone, Debug)]
@@ -33,24 +42,11 @@ pub struct StoredSecret {
     pub previous: Option<(usize, Timestamp)>,
 }
 
-#[derive(FromQueryResult)]
-struct MetadataRow {
-    name: String,
-    version: i64,
-    fingerprint: Vec<u8>,
-    sealed_bytes: i64,
-    created_at: i64,
-    updated_at: i64,
-    updated_by: String,
-    previous_bytes: Option<i64>,
-    previous_until: Option<i64>,
-}
-
 /// An agent beside one of its secrets; the secret's columns are NULL when it has none.
 #[derive(FromQueryResult)]
 struct JoinedRow {
     #[sea_orm(nested)]
-    agent: agent::Model,
+    agent: AgentColumns,
     secret_name: Option<String>,
     secret_version: Option<i64>,
     secret_fingerprint: Option<Vec<u8>>,
@@ -60,6 +56,21 @@ struct JoinedRow {
     secret_updated_by: Option<String>,
     secret_previous_bytes: Option<i64>,
     secret_previous_until: Option<i64>,
+}
+
+/// Reads agents with the metadata of their secrets, many in one statement.
+pub(super) struct Metadata(pub(super) Pool);
+
+#[async_trait]
+impl Together for Metadata {
+    type Item = OfTenant;
+    type Outcome = Option<AgentWithMetadata>;
+    const AT_ONCE: usize = 64;
+
+    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWithMetadata>>, Error> {
+        let found = read(&self.0, items.iter().map(OfTenant::id).collect()).await?;
+        Ok(items.iter().map(|item| item.pick(&found, |(agent, _)| agent)).collect())
+    }
 }
 
 // === impl Store ===
@@ -75,119 +86,75 @@ impl Store {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<(AgentRow, Vec<StoredSecret>)>, Error> {
-        let Some((agent, secrets)) = self.agent_with_metadata(tenant, id).await? else { return Ok(None) };
-        Ok(Some((AgentRow::try_from(agent)?, secrets)))
-    }
-
-    /// One statement: an agent beside the metadata of each of its secrets.
-    pub(super) async fn agent_with_metadata(
-        &self,
-        tenant: &TenantId,
-        id: &AgentId,
-    ) -> Result<Option<(agent::Model, Vec<StoredSecret>)>, Error> {
-        let rows = agent::Entity::find_by_id(id.as_str())
-            .filter(agent::Column::TenantId.eq(tenant.as_str()))
-            .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
-            .column_as(secret::Column::Name, "secret_name")
-            .column_as(secret::Column::Version, "secret_version")
-            .column_as(secret::Column::Fingerprint, "secret_fingerprint")
-            .column_as(secret::Column::CreatedAt, "secret_created_at")
-            .column_as(secret::Column::UpdatedAt, "secret_updated_at")
-            .column_as(secret::Column::UpdatedBy, "secret_updated_by")
-            .column_as(secret::Column::PreviousUntil, "secret_previous_until")
-            .expr_as(length_of(secret::Column::Sealed), "secret_sealed_bytes")
-            .expr_as(length_of(secret::Column::PreviousSealed), "secret_previous_bytes")
-            .order_by_asc(secret::Column::Name)
-            .into_model::<JoinedRow>()
-            .all(&self.reader)
-            .await?;
-        let mut agent = None;
-        let mut secrets = Vec::with_capacity(rows.len());
-        for row in rows {
-            secrets.extend(row.secret());
-            agent = Some(row.agent);
-        }
-        Ok(agent.map(|agent| (agent, secrets)))
+        self.metadata.ask(OfTenant::new(tenant, id)).await
     }
 }
 
-// === impl Tx ===
-
-impl Tx {
-    /// Reads the metadata of a locked agent's secrets, sorted by name, without the sealed values.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn stored_secrets(&self, id: &AgentId) -> Result<Vec<StoredSecret>, Error> {
-        let rows = secret::Entity::find()
-            .select_only()
-            .columns([
-                secret::Column::Name,
-                secret::Column::Version,
-                secret::Column::Fingerprint,
-                secret::Column::CreatedAt,
-                secret::Column::UpdatedAt,
-                secret::Column::UpdatedBy,
-                secret::Column::PreviousUntil,
-            ])
-            .expr_as(length_of(secret::Column::Sealed), "sealed_bytes")
-            .expr_as(length_of(secret::Column::PreviousSealed), "previous_bytes")
-            .filter(secret::Column::AgentId.eq(id.as_str()))
-            .order_by_asc(secret::Column::Name)
-            .into_model::<MetadataRow>()
-            .all(&self.0)
-            .await?;
-        Ok(rows.into_iter().map(StoredSecret::from).collect())
+/// Reads agents of any tenant with the metadata of their secrets, as they were at one moment.
+pub(super) async fn read(
+    connection: &impl ConnectionTrait,
+    agents: Vec<String>,
+) -> Result<HashMap<AgentId, AgentWithMetadata>, Error> {
+    let backend = connection.get_database_backend();
+    let rows = AgentColumns::select()
+        .filter(is_among((agent::Entity, agent::Column::Id), agents, backend))
+        .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
+        .column_as(secret::Column::Name, "secret_name")
+        .column_as(secret::Column::Version, "secret_version")
+        .column_as(secret::Column::Fingerprint, "secret_fingerprint")
+        .column_as(secret::Column::CreatedAt, "secret_created_at")
+        .column_as(secret::Column::UpdatedAt, "secret_updated_at")
+        .column_as(secret::Column::UpdatedBy, "secret_updated_by")
+        .column_as(secret::Column::PreviousUntil, "secret_previous_until")
+        .expr_as(length_of(secret::Column::Sealed), "secret_sealed_bytes")
+        .expr_as(length_of(secret::Column::PreviousSealed), "secret_previous_bytes")
+        .into_model::<JoinedRow>()
+        .all(connection)
+        .await?;
+    let mut found: HashMap<AgentId, AgentWithMetadata> = HashMap::new();
+    for row in rows {
+        let (agent, secret) = row.split();
+        let (_, secrets) = agent.entry_in(&mut found)?;
+        secrets.extend(secret);
     }
-}
-
-// === impl StoredSecret ===
-
-impl From<MetadataRow> for StoredSecret {
-    fn from(row: MetadataRow) -> Self {
-        let MetadataRow {
-            name,
-            version,
-            fingerprint,
-            sealed_bytes,
-            created_at,
-            updated_at,
-            updated_by,
-            previous_bytes,
-            previous_until,
-        } = row;
-        let bytes = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
-        Self {
-            name: SecretName::from_stored(name),
-            version: Revision(version),
-            fingerprint,
-            sealed_bytes: bytes(sealed_bytes),
-            created_at: Timestamp(created_at),
-            updated_at: Timestamp(updated_at),
-            updated_by,
-            previous: previous_bytes
-                .zip(previous_until)
-                .map(|(length, until)| (bytes(length), Timestamp(until))),
-        }
+    for (_, secrets) in found.values_mut() {
+        secrets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     }
+    Ok(found)
 }
 
 // === impl JoinedRow ===
 
 impl JoinedRow {
-    fn secret(&self) -> Option<StoredSecret> {
-        let row = MetadataRow {
-            name: self.secret_name.clone()?,
-            version: self.secret_version?,
-            fingerprint: self.secret_fingerprint.clone()?,
-            sealed_bytes: self.secret_sealed_bytes?,
-            created_at: self.secret_created_at?,
-            updated_at: self.secret_updated_at?,
-            updated_by: self.secret_updated_by.clone()?,
-            previous_bytes: self.secret_previous_bytes,
-            previous_until: self.secret_previous_until,
+    fn split(self) -> (AgentColumns, Option<StoredSecret>) {
+        let Self {
+            agent,
+            secret_name,
+            secret_version,
+            secret_fingerprint,
+            secret_sealed_bytes,
+            secret_created_at,
+            secret_updated_at,
+            secret_updated_by,
+            secret_previous_bytes,
+            secret_previous_until,
+        } = self;
+        let bytes = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
+        let secret = || {
+            Some(StoredSecret {
+                name: SecretName::from_stored(secret_name?),
+                version: Revision(secret_version?),
+                fingerprint: secret_fingerprint?,
+                sealed_bytes: bytes(secret_sealed_bytes?),
+                created_at: Timestamp(secret_created_at?),
+                updated_at: Timestamp(secret_updated_at?),
+                updated_by: secret_updated_by?,
+                previous: secret_previous_bytes
+                    .zip(secret_previous_until)
+                    .map(|(length, until)| (bytes(length), Timestamp(until))),
+            })
         };
-        Some(StoredSecret::from(row))
+        (agent, secret())
     }
 }
 

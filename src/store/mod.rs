@@ -1,51 +1,87 @@
 //! The database: the only place that knows sea-orm. It sees sealed bytes, never a value.
 //!
 //! Reads are methods of [`Store`] and take one statement each, so that what they return was true at one
-//! moment; only [`Store::agents`] takes a second one, for the keys of its page. Writes are methods of [`Tx`], which exists only inside [`Store::write`]: all of them together
-//! happen or none does. Every query of an agent starts from its tenant or from the agent's locked row.
+//! moment; only [`Store::agents`] takes a second one, for the keys of its page. What every call needs is read for
+//! many calls at once (`batch`). An agent's secrets change by [`Store::change`]; everything else is written by
+//! methods of [`Tx`], which exists only inside [`Store::write`]: all of them together happen or none does. Every
+//! query of an agent starts from its tenant, or drops what is not the tenant's.
 //!
 //! To add a table: an entity, a migration, a file here named after it. Rules: never ask for a second
 //! connection inside a transaction; read back in the same transaction; lists come in pages.
 
+mod agent_row;
 mod agents;
 mod audit;
 mod audit_queue;
+mod batch;
+mod change;
 mod changes;
 mod connect;
 mod entity;
 mod error;
-mod idempotency;
+mod found;
 mod keys;
 mod metadata;
 mod migrate;
 mod migration;
 mod pool;
 mod previous;
+mod rows;
 mod secrets;
 mod tokens;
 mod writer;
 
-pub use agents::{AgentRow, Deployment, WrappedKeyRow};
+pub use agent_row::{AgentRow, WrappedKeyRow};
+pub use agents::Deployment;
 pub use audit::Given;
+pub use change::{Change, Decided, Found, Question};
 pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
-pub use idempotency::Remembered;
+pub use found::Remembered;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use writer::Tx;
 
+use tokio_util::task::TaskTracker;
+
+use batch::Batcher;
+use changes::Announcer;
+use pool::Pool;
+use writer::Writer;
+
 /// The database, of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: pool::Pool,
-    writer: writer::Writer,
+    reader: Pool,
+    tokens: Batcher<tokens::Tokens>,
+    metadata: Batcher<metadata::Metadata>,
+    values: Batcher<secrets::Values>,
+    writer: Writer,
+    changes: change::Changes,
     audit: audit_queue::AuditQueue,
-    announcer: changes::Announcer,
+    announcer: Announcer,
 }
 
+/// How many batches of reads of one kind may be under way.
+const READ_LANES: usize = 2;
+
 impl Store {
+    fn new(reader: Pool, writer: Writer, announcer: Announcer, tasks: &TaskTracker) -> Self {
+        Self {
+            tokens: Batcher::start(tokens::Tokens(reader.clone()), READ_LANES, tasks),
+            metadata: Batcher::start(metadata::Metadata(reader.clone()), READ_LANES, tasks),
+            values: Batcher::start(secrets::Values(reader.clone()), READ_LANES, tasks),
+            changes: change::Changes::start(&writer, tasks),
+            // One after the other: what waits meanwhile shares the next commit
+            audit: Batcher::start(audit_queue::Recording(writer.clone()), 1, tasks),
+            reader,
+            writer,
+            announcer,
+        }
+    }
+
     /// Whether the database answers.
     ///
     /// # Errors

@@ -2,8 +2,8 @@
 //!
 //! When PostgreSQL restarts, or something on the way drops what is idle, every connection of the pool is dead
 //! and says so only to whom uses it next. To try each one before it is used would cost a round trip a call. So
-//! what can be done twice without harm is done again, once, when its connection turns out to be dead; and from
-//! then on whatever lay idle at that time is tried before it is used.
+//! what can be done twice without harm is done again when its connection turns out to be dead; and from then on
+//! whatever lay idle at that time is tried before it is used.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +16,10 @@ use sea_orm::{
     Statement, TransactionTrait as _,
 };
 
-use super::error::is_dead_connection;
+use super::{Error, error::is_dead_connection};
+
+/// How often it is tried in all: a connection may die even between the moment at which it is tried and its use.
+const TRIES: u32 = 3;
 
 /// A pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -40,12 +43,18 @@ impl Pool {
 
     /// Whether the database answers.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        self.twice(|| self.connections.ping()).await
+        self.surely(|| self.connections.ping()).await
     }
 
     /// Begins a transaction. Nothing has happened in it when that fails.
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.twice(|| self.connections.begin()).await
+        self.surely(|| self.connections.begin()).await
+    }
+
+    /// Executes what does no harm if it is done twice.
+    pub(super) async fn execute_harmless(&self, statement: &Statement) -> Result<(), Error> {
+        self.surely(|| self.connections.execute_raw(statement.clone())).await?;
+        Ok(())
     }
 
     /// The connections as they are.
@@ -53,22 +62,22 @@ impl Pool {
         &self.connections
     }
 
-    /// Does it, and once more if its connection was dead.
-    async fn twice<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
+    /// Does it, and again if its connection was dead.
+    async fn surely<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        match act().await {
-            Err(error) if is_dead_connection(&error) => {
-                self.deaths.note();
-                act().await
+        for _ in 1..TRIES {
+            match act().await {
+                Err(error) if is_dead_connection(&error) => self.deaths.note(),
+                outcome => return outcome,
             }
-            outcome => outcome,
         }
+        act().await
     }
 }
 
-/// Queries are taken for reads, and done twice; what is executed is not.
+/// Queries are taken for reads, and done again; what is executed is not.
 #[async_trait]
 impl ConnectionTrait for Pool {
     fn get_database_backend(&self) -> DbBackend {
@@ -84,11 +93,11 @@ impl ConnectionTrait for Pool {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.twice(|| self.connections.query_one_raw(statement.clone())).await
+        self.surely(|| self.connections.query_one_raw(statement.clone())).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.twice(|| self.connections.query_all_raw(statement.clone())).await
+        self.surely(|| self.connections.query_all_raw(statement.clone())).await
     }
 }
 

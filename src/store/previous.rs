@@ -6,8 +6,8 @@ use sea_orm::{
     sea_query::{Expr, LockBehavior, LockType, Query},
 };
 
-use super::{Error, Store, Tx, entity::secret};
-use crate::domain::{AgentId, SecretName, Timestamp};
+use super::{Error, Store, entity::secret};
+use crate::domain::Timestamp;
 
 // === impl Store ===
 
@@ -37,44 +37,14 @@ impl Store {
     }
 }
 
-// === impl Tx ===
-
-impl Tx {
-    /// Moves the end of the overlap of these secrets of a locked agent.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn move_previous_until(
-        &self,
-        id: &AgentId,
-        names: &[SecretName],
-        until: Timestamp,
-    ) -> Result<(), Error> {
-        secret::Entity::update_many()
+/// An update that gives a value before out until another time, or clears it. What was cleared in between does not
+/// come back.
+pub(super) fn keep_until(until: Option<Timestamp>) -> UpdateMany<secret::Entity> {
+    match until {
+        Some(until) => secret::Entity::update_many()
             .col_expr(secret::Column::PreviousUntil, Expr::value(until.0))
-            .filter(secret::Column::AgentId.eq(id.as_str()))
-            .filter(secret::Column::Name.is_in(names.iter().map(SecretName::as_str)))
-            // What was cleared in between does not come back
-            .filter(secret::Column::PreviousSealed.is_not_null())
-            .exec(&self.0)
-            .await?;
-        Ok(())
-    }
-
-    /// Clears the values before of these secrets of a locked agent.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn end_previous(&self, id: &AgentId, names: &[SecretName]) -> Result<(), Error> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        cleared()
-            .filter(secret::Column::AgentId.eq(id.as_str()))
-            .filter(secret::Column::Name.is_in(names.iter().map(SecretName::as_str)))
-            .exec(&self.0)
-            .await?;
-        Ok(())
+            .filter(secret::Column::PreviousSealed.is_not_null()),
+        None => cleared(),
     }
 }
 

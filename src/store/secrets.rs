@@ -1,11 +1,21 @@
-//! Secrets: sealed values and what may be told of them.
+//! Secrets: sealed values.
 
+use std::collections::HashMap;
+
+use async_trait::async_trait;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, sea_query::OnConflict,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult, JoinType, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, RelationTrait as _,
 };
 
-use super::{AgentRow, Error, Store, Tx, entity::agent, entity::secret};
+use super::{
+    AgentRow, Error, Store, Tx,
+    agent_row::{AgentColumns, OfTenant},
+    batch::Together,
+    entity::{agent, secret},
+    pool::Pool,
+    rows::is_among,
+};
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
 /// A sealed value.
@@ -47,6 +57,46 @@ pub struct SealedWrite {
     pub by: String,
 }
 
+/// An agent, and its sealed values, sorted by name.
+pub(super) type AgentWithValues = (AgentRow, Vec<SealedSecret>);
+
+/// An agent beside one of its secrets; the secret's columns are NULL when it has none.
+#[derive(FromQueryResult)]
+struct JoinedRow {
+    #[sea_orm(nested)]
+    agent: AgentColumns,
+    #[sea_orm(nested)]
+    secret: Option<SecretColumns>,
+}
+
+#[derive(FromQueryResult)]
+struct SecretColumns {
+    name: String,
+    version: i64,
+    sealed: Vec<u8>,
+    fingerprint: Vec<u8>,
+    previous_version: Option<i64>,
+    previous_sealed: Option<Vec<u8>>,
+    previous_fingerprint: Option<Vec<u8>>,
+    previous_until: Option<i64>,
+}
+
+/// Reads agents with their sealed values, many in one statement.
+pub(super) struct Values(pub(super) Pool);
+
+#[async_trait]
+impl Together for Values {
+    type Item = OfTenant;
+    type Outcome = Option<AgentWithValues>;
+    /// An agent's values may take a megabyte.
+    const AT_ONCE: usize = 32;
+
+    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWithValues>>, Error> {
+        let found = read(&self.0, items.iter().map(OfTenant::id).collect()).await?;
+        Ok(items.iter().map(|item| item.pick(&found, |(agent, _)| agent)).collect())
+    }
+}
+
 // === impl Store ===
 
 impl Store {
@@ -60,30 +110,46 @@ impl Store {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<(AgentRow, Vec<SealedSecret>)>, Error> {
-        let found = agent::Entity::find_by_id(id.as_str())
-            .filter(agent::Column::TenantId.eq(tenant.as_str()))
-            .find_with_related(secret::Entity)
-            .order_by_asc(secret::Column::Name)
-            .all(&self.reader)
-            .await?;
-        let Some((agent, secrets)) = found.into_iter().next() else { return Ok(None) };
-        Ok(Some((AgentRow::try_from(agent)?, secrets.into_iter().map(SealedSecret::from).collect())))
+        self.values.ask(OfTenant::new(tenant, id)).await
     }
+}
+
+/// Reads agents of any tenant with their sealed values, as they were at one moment.
+pub(super) async fn read(
+    connection: &impl ConnectionTrait,
+    agents: Vec<String>,
+) -> Result<HashMap<AgentId, AgentWithValues>, Error> {
+    let backend = connection.get_database_backend();
+    let rows = AgentColumns::select()
+        .filter(is_among((agent::Entity, agent::Column::Id), agents, backend))
+        .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
+        .columns([
+            secret::Column::Name,
+            secret::Column::Version,
+            secret::Column::Sealed,
+            secret::Column::Fingerprint,
+            secret::Column::PreviousVersion,
+            secret::Column::PreviousSealed,
+            secret::Column::PreviousFingerprint,
+            secret::Column::PreviousUntil,
+        ])
+        .into_model::<JoinedRow>()
+        .all(connection)
+        .await?;
+    let mut found: HashMap<AgentId, AgentWithValues> = HashMap::new();
+    for JoinedRow { agent, secret } in rows {
+        let (_, secrets) = agent.entry_in(&mut found)?;
+        secrets.extend(secret.map(SealedSecret::from));
+    }
+    for (_, secrets) in found.values_mut() {
+        secrets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    }
+    Ok(found)
 }
 
 // === impl Tx ===
 
 impl Tx {
-    /// Reads all sealed values of a locked agent.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn sealed_of(&self, id: &AgentId) -> Result<Vec<SealedSecret>, Error> {
-        let of_agent = secret::Column::AgentId.eq(id.as_str());
-        let rows = secret::Entity::find().filter(of_agent).all(&self.0).await?;
-        Ok(rows.into_iter().map(SealedSecret::from).collect())
-    }
-
     /// The names of an agent's secrets, sorted by byte value.
     ///
     /// # Errors
@@ -99,79 +165,12 @@ impl Tx {
             .await?;
         Ok(names.into_iter().map(SecretName::from_stored).collect())
     }
-
-    /// Sets or replaces values of a locked agent in one statement. A replaced one keeps the time at which
-    /// its name was first set, and loses the value before it unless the write brings that along.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn put_secrets(&self, id: &AgentId, writes: Vec<SealedWrite>) -> Result<(), Error> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let rows = writes.into_iter().map(|SealedWrite { secret, at, by }| {
-            let SealedSecret { name, version, fingerprint, sealed, previous } = secret;
-            let previous = previous.map(|it| (it.version.0, it.sealed, it.fingerprint, it.until.0));
-            let (previous_version, previous_sealed, previous_fingerprint, previous_until) = match previous {
-                Some((version, sealed, fingerprint, until)) => {
-                    (Some(version), Some(sealed), Some(fingerprint), Some(until))
-                }
-                None => (None, None, None, None),
-            };
-            secret::ActiveModel {
-                agent_id: Set(id.as_str().to_owned()),
-                name: Set(name.as_str().to_owned()),
-                version: Set(version.0),
-                sealed: Set(sealed),
-                fingerprint: Set(fingerprint),
-                created_at: Set(at.0),
-                updated_at: Set(at.0),
-                updated_by: Set(by),
-                previous_version: Set(previous_version),
-                previous_sealed: Set(previous_sealed),
-                previous_fingerprint: Set(previous_fingerprint),
-                previous_until: Set(previous_until),
-            }
-        });
-        let replaced = [
-            secret::Column::Version,
-            secret::Column::Sealed,
-            secret::Column::Fingerprint,
-            secret::Column::UpdatedAt,
-            secret::Column::UpdatedBy,
-            secret::Column::PreviousVersion,
-            secret::Column::PreviousSealed,
-            secret::Column::PreviousFingerprint,
-            secret::Column::PreviousUntil,
-        ];
-        let by_key = OnConflict::columns([secret::Column::AgentId, secret::Column::Name])
-            .update_columns(replaced)
-            .to_owned();
-        secret::Entity::insert_many(rows).on_conflict(by_key).exec_without_returning(&self.0).await?;
-        Ok(())
-    }
-
-    /// Deletes secrets of a locked agent.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn delete_secrets(&self, id: &AgentId, names: &[SecretName]) -> Result<(), Error> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        secret::Entity::delete_many()
-            .filter(secret::Column::AgentId.eq(id.as_str()))
-            .filter(secret::Column::Name.is_in(names.iter().map(SecretName::as_str)))
-            .exec(&self.0)
-            .await?;
-        Ok(())
-    }
 }
 
 // === impl SealedSecret ===
 
-impl From<secret::Model> for SealedSecret {
-    fn from(row: secret::Model) -> Self {
+impl From<SecretColumns> for SealedSecret {
+    fn from(row: SecretColumns) -> Self {
         let kept = (row.previous_version, row.previous_sealed, row.previous_fingerprint, row.previous_until);
         let previous = match kept {
             (Some(version), Some(sealed), Some(fingerprint), Some(until)) => Some(PreviousSecret {

@@ -1,17 +1,45 @@
 //! Tokens, by the SHA-256 of their text.
 
+use std::collections::HashMap;
+
+use async_trait::async_trait;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait as _, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
 };
 
 use super::{
     Error, Store, Tx,
+    batch::Together,
     entity::{tenant, token},
+    pool::Pool,
+    rows::is_among,
 };
 use crate::domain::{
     AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
 };
+
+/// Finds tokens by the SHA-256 of their texts, many in one statement.
+pub(super) struct Tokens(pub(super) Pool);
+
+#[async_trait]
+impl Together for Tokens {
+    type Item = Vec<u8>;
+    type Outcome = Option<TokenRecord>;
+    const AT_ONCE: usize = 64;
+
+    async fn run(&self, hashes: &[Vec<u8>]) -> Result<Vec<Option<TokenRecord>>, Error> {
+        let mut different = hashes.to_vec();
+        different.sort_unstable();
+        different.dedup();
+        let is_one = is_among(token::Column::Hash, different, self.0.get_database_backend());
+        let mut found = HashMap::new();
+        for mut row in token::Entity::find().filter(is_one).all(&self.0).await? {
+            found.insert(std::mem::take(&mut row.hash), to_record(row)?);
+        }
+        Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
+    }
+}
 
 // === impl Store ===
 
@@ -21,8 +49,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
-        let row = token::Entity::find().filter(token::Column::Hash.eq(hash)).one(&self.reader).await?;
-        row.map(to_record).transpose()
+        self.tokens.ask(hash.to_vec()).await
     }
 
     /// Which of these tokens are neither revoked nor expired.

@@ -16,13 +16,13 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, SqliteTransactionMode, TransactionOptions,
+    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqliteTransactionMode, TransactionOptions,
     TransactionTrait,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, Transient, pool::Pool};
+use super::{Error, Store, Transient, pool::Pool, rows::Rows};
 
 /// The most writes in one SQLite transaction: more would make the first wait long for the last.
 const GROUP: usize = 64;
@@ -30,7 +30,7 @@ const GROUP: usize = 64;
 /// Writes that may wait for SQLite before callers wait to be let in.
 const QUEUE: usize = 1024;
 
-/// How often a PostgreSQL transaction that met another one is run in all.
+/// How often what met another transaction on PostgreSQL is tried in all.
 const ATTEMPTS: u32 = 6;
 
 /// The longest pause before the second run; it doubles each time.
@@ -94,16 +94,25 @@ where
     E: From<Error> + Transient,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
+    again_and_again(|| attempt(pool, &operation)).await
+}
+
+/// Does it until it does not meet another transaction, and not too often.
+async fn again_and_again<T, E, F>(act: impl Fn() -> F) -> Result<T, E>
+where
+    E: Transient,
+    F: Future<Output = Result<T, E>>,
+{
     let mut pause = FIRST_PAUSE;
     for _ in 1..ATTEMPTS {
-        match attempt(pool, &operation).await {
+        match act().await {
             Err(error) if error.is_transient() => {}
             outcome => return outcome,
         }
         tokio::time::sleep(jittered(pause)).await;
         pause = pause.saturating_mul(2);
     }
-    attempt(pool, &operation).await
+    act().await
 }
 
 async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>
@@ -178,6 +187,25 @@ impl Writer {
         }
     }
 
+    /// Inserts rows, all or none. They must be such that inserting them a second time does nothing.
+    pub(super) async fn insert(&self, rows: Rows) -> Result<(), Error> {
+        match self {
+            Self::Pool(pool) => {
+                for statement in rows.into_statements(DbBackend::Postgres) {
+                    again_and_again(|| pool.execute_harmless(&statement)).await?;
+                }
+                Ok(())
+            }
+            Self::Queue(..) => {
+                self.write(move |tx| {
+                    let rows = rows.clone();
+                    async move { rows.insert(&tx.0).await }.boxed()
+                })
+                .await
+            }
+        }
+    }
+
     /// The connection to migrate on.
     pub(super) fn connection(&self) -> &DatabaseConnection {
         match self {
@@ -240,6 +268,9 @@ async fn commit_group(connection: &DatabaseConnection, group: &mut [Box<dyn Job>
         ..TransactionOptions::default()
     };
     let shared = connection.begin_with_options(immediate).await?;
+    if let [alone] = group {
+        return run_alone(Tx(shared), alone.as_mut()).await;
+    }
     for job in group {
         // Asked just before: the neighbours ahead may have taken longer than it was waited for
         if job.is_awaited() {
@@ -249,7 +280,11 @@ async fn commit_group(connection: &DatabaseConnection, group: &mut [Box<dyn Job>
     shared.commit().await
 }
 
-async fn run_in_savepoint(shared: &DatabaseTransaction, job: &mut dyn Job) -> Result<(), DbErr> {
-    let tx = Tx(shared.begin().await?);
+/// Who has no neighbours needs no savepoint either.
+async fn run_alone(tx: Tx, job: &mut dyn Job) -> Result<(), DbErr> {
     if job.run(&tx).await { tx.0.commit().await } else { tx.0.rollback().await }
+}
+
+async fn run_in_savepoint(shared: &DatabaseTransaction, job: &mut dyn Job) -> Result<(), DbErr> {
+    run_alone(Tx(shared.begin().await?), job).await
 }

@@ -56,6 +56,7 @@ mod shutdown;
 mod smoke;
 mod sources;
 mod store;
+mod store_changes;
 mod tamper;
 mod tenants;
 mod threat_model;

@@ -1,6 +1,10 @@
 //! Conformance of the store: the same suite on both databases, through the library.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use futures_util::{
     FutureExt as _,
@@ -8,10 +12,13 @@ use futures_util::{
 };
 use superserve::{
     domain::{
-        AgentId, AgentName, AgentScope, KekId, PageRequest, Revision, Scope, SecretName, TenantId, Timestamp,
-        TokenGrant, TokenId, TokenRecord,
+        Action, AgentId, AgentName, AgentScope, AuditEvent, EventId, KekId, Origin, PageRequest, Scope,
+        SecretName, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
     },
-    store::{Config, Deployment, Error, SealedSecret, SealedWrite, Store, Tx, WrappedKeyRow},
+    store::{
+        Change, Config, Decided, Deployment, Error, Found, Question, SealedSecret, SealedWrite, Store, Tx,
+        WrappedKeyRow,
+    },
 };
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
@@ -26,11 +33,11 @@ on_each_database!(
 );
 
 /// A store of its own.
-struct Scene {
-    store: Store,
+pub(crate) struct Scene {
+    pub(crate) store: Store,
     url: String,
     _directory: TempDir,
-    database: Database,
+    pub(crate) database: Database,
 }
 
 async fn tenants_never_meet(database: Database) {
@@ -39,7 +46,7 @@ async fn tenants_never_meet(database: Database) {
     for tenant in [&mine, &theirs] {
         let id = agent_id(tenant.as_str());
         store.write(deploying(tenant, &id, "same name")).await.unwrap();
-        store.write(setting(&id, "A")).await.unwrap();
+        set(store, tenant, &id, "A").await.unwrap();
         store.write(adding_token(tenant)).await.unwrap();
     }
     let (own, foreign) = (agent_id(mine.as_str()), agent_id(theirs.as_str()));
@@ -230,7 +237,7 @@ async fn text_is_bytes(database: Database) {
     let id = agent_id("n0");
     let keys = ["b", "B", "_a", "A_", "AA", "a", "Z", "_"];
     for key in keys {
-        store.write(setting(&id, key)).await.unwrap();
+        set(store, &tenant, &id, key).await.unwrap();
     }
     let sorted: Vec<_> = keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
     let (_, secrets) = store.secrets(&tenant, &id).await.unwrap().unwrap();
@@ -242,26 +249,31 @@ async fn text_is_bytes(database: Database) {
 // === impl Scene ===
 
 impl Scene {
-    async fn open(database: Database) -> Self {
+    pub(crate) async fn open(database: Database) -> Self {
         let directory = TempDir::new().unwrap();
         let url = match &database {
             Database::Sqlite => format!("sqlite://{}", directory.path().join("secrets.db").display()),
             Database::Postgres(database) => database.url().to_owned(),
         };
-        let config = Config {
-            url: url.parse().unwrap(),
-            max_connections: 8,
-            acquire_timeout: Duration::from_secs(10),
-        };
+        let config = config(&url);
         let store = Store::open(&config, &TaskTracker::new()).await.unwrap();
         assert!(!store.migrate(&config).await.unwrap().is_empty());
         assert!(store.migrate(&config).await.unwrap().is_empty());
         Self { store, url, _directory: directory, database }
     }
 
-    async fn sql(&self) -> Sql {
+    /// The same database, as another server has it.
+    pub(crate) async fn again(&self) -> Store {
+        Store::open(&config(&self.url), &TaskTracker::new()).await.unwrap()
+    }
+
+    pub(crate) async fn sql(&self) -> Sql {
         Sql::open(&self.url).await
     }
+}
+
+fn config(url: &str) -> Config {
+    Config { url: url.parse().unwrap(), max_connections: 8, acquire_timeout: Duration::from_secs(10) }
 }
 
 async fn locks(store: &Store, tenant: &TenantId, id: &AgentId) -> bool {
@@ -274,7 +286,7 @@ async fn locks(store: &Store, tenant: &TenantId, id: &AgentId) -> bool {
 }
 
 /// A write that deploys an agent.
-fn deploying(
+pub(crate) fn deploying(
     tenant: &TenantId,
     id: &AgentId,
     name: &str,
@@ -286,23 +298,52 @@ fn deploying(
     }
 }
 
-/// A write that sets one secret.
-fn setting(
-    id: &AgentId,
-    name: &str,
-) -> impl for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<(), Error>> + Send + Sync + 'static + use<> {
+/// Sets one secret, whatever it was before.
+async fn set(store: &Store, tenant: &TenantId, id: &AgentId, name: &str) -> Result<(), Error> {
+    let question = question(tenant, id);
+    let name = SecretName::parse(name).unwrap();
+    store.change(question, move |found| Ok(putting(found.unwrap(), &name))).await
+}
+
+/// What has to be known to change an agent.
+pub(crate) fn question(tenant: &TenantId, id: &AgentId) -> Question {
+    Question { tenant: tenant.clone(), agent: id.clone(), recall: None, with_values: false }
+}
+
+/// The decision to set one secret.
+pub(crate) fn putting(found: &Found, name: &SecretName) -> Decided<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let revision = found.agent.revision.next();
     let secret = SealedSecret {
-        name: SecretName::parse(name).unwrap(),
-        version: Revision(1),
+        name: name.clone(),
+        version: revision,
         fingerprint: vec![1],
         sealed: vec![2],
         previous: None,
     };
-    let (id, write) = (id.clone(), SealedWrite { secret, at: Timestamp(1), by: "tok_1".to_owned() });
-    move |tx| {
-        let (id, write) = (id.clone(), write.clone());
-        async move { tx.put_secrets(&id, vec![write]).await }.boxed()
-    }
+    let event = AuditEvent {
+        id: EventId::at(1, NUMBER.fetch_add(1, Ordering::Relaxed)),
+        at: Timestamp(1),
+        tenant: found.agent.tenant.clone(),
+        agent: Some(found.agent.id.clone()),
+        action: Action::SecretsSet,
+        actor: "tok_1".to_owned(),
+        origin: Origin::default(),
+        secrets: Vec::new(),
+        revision,
+        run_id: String::new(),
+        subject: String::new(),
+    };
+    let put = SealedWrite { secret, at: Timestamp(1), by: "tok_1".to_owned() };
+    let change = Change {
+        moves_on: true,
+        puts: vec![put],
+        deletes: Vec::new(),
+        overlaps: Vec::new(),
+        event,
+        remember: None,
+    };
+    Decided { answer: (), change: Some(change) }
 }
 
 /// A write that adds a token.
@@ -337,11 +378,11 @@ fn deployment(tenant: &TenantId, id: &AgentId, name: &str) -> Deployment {
     }
 }
 
-fn tenant(name: &str) -> TenantId {
+pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::parse(&format!("ten_{name}")).unwrap()
 }
 
 /// The id of the only agent of a tenant, or any other.
-fn agent_id(name: &str) -> AgentId {
+pub(crate) fn agent_id(name: &str) -> AgentId {
     AgentId::parse(&format!("agt_{}", name.trim_start_matches("ten_"))).unwrap()
 }

@@ -1,4 +1,4 @@
-//! A set under way: what it does to an agent, and what is recorded of it.
+//! What a set does to an agent, and what is recorded of it.
 
 use std::collections::BTreeMap;
 
@@ -7,21 +7,19 @@ use super::{
     overlap::{self, Overlap},
     plan::Plan,
     secrets::{deleted, open},
-    set_secrets::PreparedSet,
+    set_secrets::{PreparedSet, Stop},
 };
 use crate::{
     crypto::{DataKey, Fingerprint, Place},
     domain::{Action, AuditedSecret, Fault, FaultCode, Faults, Limits, Revision, SecretName, Timestamp},
-    store::{AgentRow, SealedSecret, SealedWrite, StoredSecret, Tx},
+    store::{Change, Found, SealedSecret, SealedWrite, StoredSecret},
 };
 
-/// A set under way: the agent is locked, and what it has is read.
-pub(super) struct Change<'c> {
-    pub(super) tx: &'c Tx,
-    pub(super) set: &'c PreparedSet,
-    pub(super) agent: AgentRow,
-    pub(super) stored: Vec<StoredSecret>,
-    pub(super) key: DataKey,
+/// A set, and the agent as it is before.
+pub(super) struct Effect<'e> {
+    pub(super) set: &'e PreparedSet,
+    pub(super) found: &'e Found,
+    pub(super) key: &'e DataKey,
     pub(super) plan: Plan,
     pub(super) overlap: Overlap,
     pub(super) at: Timestamp,
@@ -30,24 +28,30 @@ pub(super) struct Change<'c> {
 // === impl Service ===
 
 impl Service {
-    /// Writes what was planned, and its audit record.
-    pub(super) async fn carry_out(&self, change: &Change<'_>) -> Result<(), Error> {
-        let Change { tx, set, agent, stored: _, key, plan, overlap, at } = change;
-        let revision = change.revision_after();
+    /// What is written, with its audit record.
+    pub(super) fn change(&self, effect: &Effect<'_>) -> Result<Change, Stop> {
+        let Effect { set, found, key, plan, overlap, at } = effect;
+        let (agent, revision) = (&found.agent, effect.revision_after());
         let mut event = self.event(&set.call, Action::SecretsSet, Some(&agent.id))?;
-        let mut before = change.values_before().await?;
-        let mut writes = Vec::with_capacity(plan.fingerprints.len());
+        let before = effect.values_before();
+        let mut puts = Vec::with_capacity(plan.fingerprints.len());
         for (name, fingerprint) in &plan.fingerprints {
             let Some(value) = set.checked.entries.get(name) else { continue };
             let place = Place { tenant: &agent.tenant, agent: &agent.id, name, version: revision };
             let previous_until = overlap.keeps_replaced(name);
-            let previous = before.remove(name).zip(previous_until);
+            let previous = match previous_until {
+                Some(until) => {
+                    let secret = before.get(name).ok_or(Stop::NeedsValues)?;
+                    Some(overlap::kept((*secret).clone(), until))
+                }
+                None => None,
+            };
             let secret = SealedSecret {
                 name: name.clone(),
                 version: revision,
                 fingerprint: fingerprint.as_bytes().to_vec(),
-                sealed: key.seal(&place, value, &self.parts.random)?.into_bytes(),
-                previous: previous.map(|(secret, until)| overlap::kept(secret, until)),
+                sealed: key.seal(&place, value, &self.parts.random).map_err(Error::from)?.into_bytes(),
+                previous,
             };
             event.secrets.push(AuditedSecret {
                 key: name.to_string(),
@@ -56,65 +60,65 @@ impl Service {
                 previous_until,
                 ..AuditedSecret::default()
             });
-            writes.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
+            puts.push(SealedWrite { secret, at: *at, by: event.actor.clone() });
         }
-        let pruned = plan.keys_with(ChangeKind::Pruned);
-        event.secrets.extend(pruned.iter().map(deleted));
-        event.secrets.extend(overlap.write_moved(tx, &agent.id).await?);
+        let deletes = plan.keys_with(ChangeKind::Pruned);
+        event.secrets.extend(deletes.iter().map(deleted));
+        event.secrets.extend_from_slice(overlap.moved());
         event.revision = revision;
-        tx.put_secrets(&agent.id, writes).await?;
-        tx.delete_secrets(&agent.id, &pruned).await?;
-        if revision != agent.revision {
-            tx.set_revision(&agent.id, revision).await?;
-        }
-        Ok(tx.record(&event).await?)
+        let moves_on = revision != agent.revision;
+        Ok(Change { moves_on, puts, deletes, overlaps: overlap.changed(), event, remember: None })
     }
 
-    /// Records which stored values the caller's were held against: the answer says which of them are equal.
-    pub(super) async fn record_validation(&self, change: &Change<'_>) -> Result<(), Error> {
-        let Change { tx, set, agent, stored, .. } = change;
-        let mut event = self.event(&set.call, Action::SecretsValidate, Some(&agent.id))?;
-        event.revision = agent.revision;
-        let compared = stored.iter().filter(|secret| set.checked.entries.contains_key(&secret.name));
+    /// The record of which stored values the caller's were held against: the answer says which of them are equal.
+    pub(super) fn validation(&self, effect: &Effect<'_>) -> Result<Change, Error> {
+        let Effect { set, found, .. } = effect;
+        let mut event = self.event(&set.call, Action::SecretsValidate, Some(&found.agent.id))?;
+        event.revision = found.agent.revision;
+        let compared = found.secrets.iter().filter(|secret| set.checked.entries.contains_key(&secret.name));
         event.secrets = compared.map(audited).collect();
-        Ok(tx.record(&event).await?)
+        Ok(Change {
+            moves_on: false,
+            puts: Vec::new(),
+            deletes: Vec::new(),
+            overlaps: Vec::new(),
+            event,
+            remember: None,
+        })
     }
 }
 
-// === impl Change ===
+// === impl Effect ===
 
-impl Change<'_> {
-    /// The revision once it is carried out; where it is not to be, or changes nothing, that of now.
+impl Effect<'_> {
+    /// The revision afterwards; where nothing is to be done, or nothing changes, that of now.
     pub(super) fn revision_after(&self) -> Revision {
+        let current = self.found.agent.revision;
         let moves = self.plan.changes_anything() && !self.set.validate_only;
-        if moves { self.agent.revision.next() } else { self.agent.revision }
+        if moves { current.next() } else { current }
     }
 
-    /// The sealed values that are to be kept when they are replaced.
-    async fn values_before(&self) -> Result<BTreeMap<SecretName, SealedSecret>, Error> {
-        if !self.overlap.keeps_any_replaced() {
-            return Ok(BTreeMap::new());
-        }
-        let secrets = self.tx.sealed_of(&self.agent.id).await?;
-        Ok(secrets.into_iter().map(|secret| (secret.name.clone(), secret)).collect())
+    /// The sealed values, as far as they are known.
+    fn values_before(&self) -> BTreeMap<&SecretName, &SealedSecret> {
+        self.found.values.iter().flatten().map(|secret| (&secret.name, secret)).collect()
     }
 
     /// What the agent's limits say of its environment after the set. The lengths of values are not kept in
     /// the clear; their size classes are enough to accept most sets, and where they are not, the values
     /// that stay are opened and measured.
-    pub(super) async fn faults_of_size(&self, limits: &Limits) -> Result<Faults, Error> {
+    pub(super) fn faults_of_size(&self, limits: &Limits) -> Result<Faults, Stop> {
         let mut faults = Faults::new();
         if self.plan.keys.len() + self.overlap.count() > limits.keys_per_agent {
             faults.push(Fault::over("", FaultCode::TooManyKeys, limits.keys_per_agent));
         }
         let entries = self.set.checked.entries.iter();
         let new: usize = entries.map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
-        let staying = self.stored.iter().filter(|secret| self.plan.leaves(&secret.name));
+        let staying = self.found.secrets.iter().filter(|secret| self.plan.leaves(&secret.name));
         let at_most: usize = staying
             .map(|secret| secret.name.environment_bytes(DataKey::value_bytes_at_most(secret.sealed_bytes)))
             .sum();
         if new + at_most + self.overlap.bytes_at_most() > limits.agent_bytes
-            && new + self.measure().await? > limits.agent_bytes
+            && new + self.measure()? > limits.agent_bytes
         {
             faults.push(Fault::over("", FaultCode::AgentTooLarge, limits.agent_bytes));
         }
@@ -122,9 +126,9 @@ impl Change<'_> {
     }
 
     /// The bytes of the values that stay, and of those that are given out as previous ones.
-    async fn measure(&self) -> Result<usize, Error> {
+    fn measure(&self) -> Result<usize, Stop> {
         let mut bytes = 0;
-        for secret in self.tx.sealed_of(&self.agent.id).await? {
+        for secret in self.found.values.as_ref().ok_or(Stop::NeedsValues)? {
             let name = &secret.name;
             if self.plan.leaves(name) {
                 bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
@@ -142,7 +146,7 @@ impl Change<'_> {
     }
 
     fn length_of(&self, name: &SecretName, version: Revision, sealed: &[u8]) -> Result<usize, Error> {
-        Ok(open(&self.agent, &self.key, name, version, sealed)?.expose().len())
+        Ok(open(&self.found.agent, self.key, name, version, sealed)?.expose().len())
     }
 }
 

@@ -1,0 +1,117 @@
+//! Agents as far as their secrets depend on them, and how they are picked out of what is read for many.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use sea_orm::{EntityTrait as _, FromQueryResult, QuerySelect as _};
+
+use super::{Error, entity::agent};
+use crate::domain::{AgentId, KekId, RequiredSecret, Revision, TenantId};
+
+/// A data key as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKeyRow {
+    /// The key-encryption key that wraps it.
+    pub kek: KekId,
+    /// The wrapped key.
+    pub bytes: Vec<u8>,
+}
+
+/// What the secrets of an agent depend on.
+#[derive(Clone, Debug)]
+pub struct AgentRow {
+    /// Its id.
+    pub id: AgentId,
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// How often its secrets changed.
+    pub revision: Revision,
+    /// What it requires.
+    pub required_secrets: Vec<RequiredSecret>,
+    /// Its data key.
+    pub key: WrappedKeyRow,
+}
+
+/// What [`AgentRow`] is read from.
+#[derive(FromQueryResult)]
+pub(super) struct AgentColumns {
+    id: String,
+    tenant_id: String,
+    revision: i64,
+    required_secrets: String,
+    kek_id: String,
+    wrapped_key: Vec<u8>,
+}
+
+/// An agent that somebody asks for, and the tenant whose it must be for him to get it.
+pub(super) struct OfTenant {
+    pub(super) tenant: TenantId,
+    pub(super) agent: AgentId,
+}
+
+// === impl AgentColumns ===
+
+impl AgentColumns {
+    /// A query of these columns.
+    pub(super) fn select() -> sea_orm::Select<agent::Entity> {
+        agent::Entity::find().select_only().columns([
+            agent::Column::Id,
+            agent::Column::TenantId,
+            agent::Column::Revision,
+            agent::Column::RequiredSecrets,
+            agent::Column::KekId,
+            agent::Column::WrappedKey,
+        ])
+    }
+
+    /// The agent's entry among what is found; a new one if this is its first row.
+    pub(super) fn entry_in<T>(
+        self,
+        found: &mut HashMap<AgentId, (AgentRow, Vec<T>)>,
+    ) -> Result<&mut (AgentRow, Vec<T>), Error> {
+        match found.entry(AgentId::from_stored(self.id.clone())) {
+            Entry::Occupied(entry) => Ok(entry.into_mut()),
+            Entry::Vacant(entry) => Ok(entry.insert((AgentRow::try_from(self)?, Vec::new()))),
+        }
+    }
+}
+
+impl TryFrom<AgentColumns> for AgentRow {
+    type Error = Error;
+
+    fn try_from(row: AgentColumns) -> Result<Self, Error> {
+        Ok(Self {
+            required_secrets: parse_required(&row.required_secrets)?,
+            id: AgentId::from_stored(row.id),
+            tenant: TenantId::from_stored(row.tenant_id),
+            revision: Revision(row.revision),
+            key: WrappedKeyRow { kek: KekId::from_stored(row.kek_id), bytes: row.wrapped_key },
+        })
+    }
+}
+
+// === impl OfTenant ===
+
+impl OfTenant {
+    pub(super) fn new(tenant: &TenantId, agent: &AgentId) -> Self {
+        Self { tenant: tenant.clone(), agent: agent.clone() }
+    }
+
+    pub(super) fn id(&self) -> String {
+        self.agent.as_str().to_owned()
+    }
+
+    /// What was found of the agent, if it is the tenant's.
+    pub(super) fn pick<T: Clone>(
+        &self,
+        found: &HashMap<AgentId, T>,
+        agent_of: impl Fn(&T) -> &AgentRow,
+    ) -> Option<T> {
+        found.get(&self.agent).filter(|found| agent_of(found).tenant == self.tenant).cloned()
+    }
+}
+
+/// What an agent requires, as it is kept.
+pub(super) fn parse_required(json: &str) -> Result<Vec<RequiredSecret>, Error> {
+    serde_json::from_str(json)
+        .map_err(|_unreadable| Error::Inconsistent("agents.required_secrets is our JSON"))
+}

@@ -1,0 +1,199 @@
+//! What many ask for at once, done together: in one statement, and one commit.
+//!
+//! Nobody waits for company. A lane that is free takes all that waits at that moment, be it one; what comes
+//! while every lane is under way goes together next. So who is alone pays nothing, and the more there are, the
+//! less each of them costs.
+
+use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::task::TaskTracker;
+
+use super::Error;
+
+/// What may wait before callers wait to be let in.
+const QUEUE: usize = 1024;
+
+/// What can be done for many together.
+#[async_trait]
+pub(super) trait Together: Send + Sync + 'static {
+    /// What one caller asks for.
+    type Item: Send + Sync;
+    /// What he gets.
+    type Outcome: Send;
+    /// The most at once: more would make the first wait long for the last.
+    const AT_ONCE: usize;
+
+    /// Does it, and gives an outcome for each item, in their order.
+    async fn run(&self, items: &[Self::Item]) -> Result<Vec<Self::Outcome>, Error>;
+}
+
+/// The way to the lanes on which it is done. Cheap to clone.
+pub(super) struct Batcher<W: Together>(mpsc::Sender<Waiting<W>>);
+
+/// An item, and whom to tell how it went.
+struct Waiting<W: Together> {
+    item: W::Item,
+    caller: oneshot::Sender<Result<W::Outcome, Error>>,
+}
+
+// === impl Batcher ===
+
+impl<W: Together> Batcher<W> {
+    /// Starts so many lanes. They end with the last clone.
+    pub(super) fn start(work: W, lanes: usize, tasks: &TaskTracker) -> Self {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (work, receiver) = (Arc::new(work), Arc::new(Mutex::new(receiver)));
+        for _ in 0..lanes {
+            tasks.spawn(lane(Arc::clone(&work), Arc::clone(&receiver)));
+        }
+        Self(sender)
+    }
+
+    /// Has it done, together with whatever else waits.
+    ///
+    /// # Errors
+    /// What came of this item; of others only what is nobody's own fault.
+    pub(super) async fn ask(&self, item: W::Item) -> Result<W::Outcome, Error> {
+        let (caller, receiver) = oneshot::channel();
+        self.0.send(Waiting { item, caller }).await.map_err(|_unsent| Error::stopped())?;
+        receiver.await.unwrap_or_else(|_dropped| Err(Error::stopped()))
+    }
+}
+
+impl<W: Together> Clone for Batcher<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<W: Together> fmt::Debug for Batcher<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Batcher")
+    }
+}
+
+async fn lane<W: Together>(work: Arc<W>, queue: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>) {
+    let mut batch = Vec::with_capacity(W::AT_ONCE);
+    while queue.lock().await.recv_many(&mut batch, W::AT_ONCE).await > 0 {
+        // Who gave up waiting is owed nothing
+        let awaited = batch.drain(..).filter(|waiting| !waiting.caller.is_closed());
+        let (items, callers): (Vec<_>, Vec<_>) =
+            awaited.map(|Waiting { item, caller }| (item, caller)).unzip();
+        if items.is_empty() {
+            continue;
+        }
+        if let Err(outage) = serve(work.as_ref(), &items, callers).await {
+            // Who waits already has waited for the same connection, and is not let wait as long again
+            while let Some(Waiting { caller, .. }) =
+                queue.try_lock().ok().and_then(|mut it| it.try_recv().ok())
+            {
+                tell(caller, Err(outage.clone()));
+            }
+        }
+    }
+}
+
+/// Does it for all, or where one fails, for each. Returns what kept it from a connection, if anything did.
+async fn serve<W: Together>(
+    work: &W,
+    items: &[W::Item],
+    callers: Vec<oneshot::Sender<Result<W::Outcome, Error>>>,
+) -> Result<(), Error> {
+    match attempt(work, items).await {
+        Ok(outcomes) => {
+            for (caller, outcome) in callers.into_iter().zip(outcomes) {
+                tell(caller, Ok(outcome));
+            }
+        }
+        // One bad item must not fail its neighbours; but where the database is away, each try would take long
+        Err(error) if items.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
+            for (item, caller) in items.chunks(1).zip(callers) {
+                let alone = attempt(work, item).await.and_then(|outcomes| {
+                    outcomes.into_iter().next().ok_or(Error::Inconsistent("each item has an outcome"))
+                });
+                tell(caller, alone);
+            }
+        }
+        Err(error) => {
+            for caller in callers {
+                tell(caller, Err(error.clone()));
+            }
+            if error.is_outage() {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A panic is a bug of what was done: its callers are told so, and the lane goes on.
+async fn attempt<W: Together>(work: &W, items: &[W::Item]) -> Result<Vec<W::Outcome>, Error> {
+    let outcomes = AssertUnwindSafe(work.run(items)).catch_unwind().await;
+    let outcomes = outcomes.unwrap_or(Err(Error::Panicked))?;
+    if outcomes.len() == items.len() {
+        Ok(outcomes)
+    } else {
+        Err(Error::Inconsistent("each item has an outcome"))
+    }
+}
+
+/// A caller that hung up does not want to know.
+fn tell<T>(caller: oneshot::Sender<Result<T, Error>>, outcome: Result<T, Error>) {
+    drop(caller.send(outcome));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Mutex as StdMutex, time::Duration};
+
+    use super::*;
+
+    /// Doubles numbers; what is odd it refuses, at 13 it panics.
+    #[derive(Default)]
+    struct Doubling(Arc<StdMutex<Vec<usize>>>);
+
+    #[async_trait]
+    impl Together for Doubling {
+        type Item = u64;
+        type Outcome = u64;
+        const AT_ONCE: usize = 4;
+
+        async fn run(&self, items: &[u64]) -> Result<Vec<u64>, Error> {
+            self.0.lock().unwrap().push(items.len());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            items
+                .iter()
+                .map(|item| match item {
+                    13 => panic!("thirteen"),
+                    odd if odd % 2 == 1 => Err(Error::Inconsistent("even")),
+                    even => Ok(even * 2),
+                })
+                .collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn who_comes_meanwhile_goes_together_and_gets_his_own() {
+        let sizes = Arc::default();
+        let batcher = Batcher::start(Doubling(Arc::clone(&sizes)), 1, &TaskTracker::new());
+        let asked = (0..10).map(|n| batcher.ask(n * 2));
+        let outcomes = futures_util::future::join_all(asked).await;
+        let numbers: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+        assert_eq!(numbers, [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]);
+        let sizes = sizes.lock().unwrap().clone();
+        assert!(sizes.iter().all(|size| *size <= 4) && sizes.len() < 10, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn what_fails_or_panics_fails_alone() {
+        let batcher = Batcher::start(Doubling::default(), 1, &TaskTracker::new());
+        let asked = [2, 3, 13, 4].map(|n| batcher.ask(n));
+        let [two, three, thirteen, four] = futures_util::future::join_all(asked).await.try_into().unwrap();
+        assert_eq!((two.unwrap(), four.unwrap()), (4, 8));
+        assert!(matches!(three, Err(Error::Inconsistent(_))), "{three:?}");
+        assert!(matches!(thirteen, Err(Error::Panicked)), "{thirteen:?}");
+    }
+}

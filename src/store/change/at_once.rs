@@ -1,0 +1,183 @@
+//! Changes on PostgreSQL: read, decide, and one statement that writes, which is a transaction by itself.
+//!
+//! The statement waits for nobody: an agent that another transaction has locked, or that has moved on since it was
+//! read, is left alone by all its parts, and is not among those it returns. (A row that was changed meanwhile is
+//! looked at again as it is then: PostgreSQL manual, "Read Committed Isolation Level".)
+
+use std::{collections::HashSet, sync::Arc};
+
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value, sea_query::ArrayType};
+
+use super::{Change, Fate, Job, Round, tables::Written};
+use crate::{
+    domain::{AgentId, Revision},
+    store::{Error, Transient as _, error::is_duplicate, found, pool::Pool},
+};
+
+/// An agent, the revision at which it was read, and what was decided about it.
+type Due = (AgentId, Revision, Change);
+
+/// Does a round, each change by itself wholly or not at all, and says of each what became of it.
+pub(super) async fn carry_out(pool: &Pool, round: &Round) -> Vec<Result<Fate, Error>> {
+    let left = match attempt(pool, round).await {
+        Ok(left) => left,
+        // One bad change must not fail its neighbours; nothing of the round is written
+        Err(error) if round.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
+            let mut fates = Vec::with_capacity(round.len());
+            for job in round.chunks(1) {
+                fates.push(fate(attempt(pool, job).await.map(|left| !left.is_empty())));
+            }
+            return fates;
+        }
+        Err(error) => return round.iter().map(|_| fate(Err(error.clone()))).collect(),
+    };
+    round.iter().map(|job| fate(Ok(left.contains(&job.question().agent)))).collect()
+}
+
+fn fate(is_left: Result<bool, Error>) -> Result<Fate, Error> {
+    match is_left {
+        Ok(false) => Ok(Fate::Done),
+        Ok(true) => Ok(Fate::Taken),
+        Err(error) if error.is_transient() => Ok(Fate::Taken),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the agents that were left alone.
+async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>, Error> {
+    let questions: Vec<_> = round.iter().map(|job| job.question()).collect();
+    let found = found::read(pool, &questions).await?;
+    let decide = |job: &Arc<dyn Job>| {
+        let agent = &job.question().agent;
+        let found = found.get(agent);
+        let change = job.decide(found)?;
+        Some((agent.clone(), found.map_or_else(Revision::default, |found| found.agent.revision), change))
+    };
+    let due: Vec<_> = round.iter().filter_map(decide).collect();
+    if due.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let written = write(pool, &due).await?;
+    let agents = due.into_iter().map(|(agent, _, _)| agent);
+    Ok(agents.filter(|agent| !written.contains(agent)).collect())
+}
+
+/// Returns those agents of which the changes were written.
+async fn write(pool: &Pool, due: &[Due]) -> Result<HashSet<AgentId>, Error> {
+    let statement = Statement::from(Composition::of(due)?);
+    // Not what `Pool` does twice: it writes
+    let rows = pool.connections().query_all_raw(statement).await.map_err(|error| {
+        // Under the same idempotency key another server was faster
+        if is_duplicate(&error) { Error::contended(error) } else { Error::from(error) }
+    })?;
+    let ids = rows.iter().map(|row| row.try_get_by_index::<String>(0));
+    Ok(ids.map(|id| id.map(AgentId::from_stored)).collect::<Result<_, _>>()?)
+}
+
+/// The statement while it is put together. Which parts it has depends on what is to be written, and its text on
+/// nothing else.
+struct Composition {
+    parts: Vec<String>,
+    parameters: Vec<Value>,
+}
+
+impl Composition {
+    fn of(due: &[Due]) -> Result<Self, Error> {
+        let Written { secrets, deleted, overlaps, events, answers } =
+            Written::of(&due.iter().map(|(agent, _, change)| (agent, change)).collect::<Vec<_>>())?;
+        let mut all = Self { parts: Vec::new(), parameters: Vec::new() };
+        let asked = all.arrays(&[
+            texts(due.iter().map(|(agent, _, _)| agent.as_str())),
+            numbers(due.iter().map(|(_, revision, _)| revision.0)),
+            numbers(due.iter().map(|(_, _, change)| i64::from(change.moves_on))),
+        ]);
+        all.part(
+            "locked",
+            &format!(
+                "SELECT agents.id, asked.step FROM unnest({asked}) AS asked(id, revision, step) \
+                 JOIN agents ON agents.id = asked.id AND agents.revision = asked.revision \
+                 FOR UPDATE OF agents SKIP LOCKED"
+            ),
+        );
+        all.part(
+            "moved",
+            "UPDATE agents SET revision = revision + step FROM locked WHERE agents.id = locked.id AND step > 0",
+        );
+        for (name, rows) in [("set", secrets), ("told", events), ("kept", answers)] {
+            if !rows.is_empty() {
+                let is_locked = "new.agent_id IN (SELECT id FROM locked)";
+                let insert = rows.into_insert(is_locked, &mut all.parameters);
+                all.part(name, &insert);
+            }
+        }
+        if !deleted.is_empty() {
+            let keys = all.arrays(&[
+                texts(deleted.iter().map(|(agent, _)| agent.as_str())),
+                texts(deleted.iter().map(|(_, name)| name.as_str())),
+            ]);
+            all.part(
+                "deleted",
+                &format!(
+                    "DELETE FROM secrets USING unnest({keys}) AS gone(agent_id, name) \
+                     WHERE secrets.agent_id = gone.agent_id AND secrets.name = gone.name \
+                     AND secrets.agent_id IN (SELECT id FROM locked)"
+                ),
+            );
+        }
+        if !overlaps.is_empty() {
+            let ends = all.arrays(&[
+                texts(overlaps.iter().map(|(agent, _, _)| agent.as_str())),
+                texts(overlaps.iter().map(|(_, name, _)| name.as_str())),
+                numbers(overlaps.iter().map(|(_, _, until)| until.map_or(0, |until| until.0))),
+            ]);
+            all.part("overlapping", &overlap(&ends));
+        }
+        Ok(all)
+    }
+
+    fn part(&mut self, name: &str, text: &str) {
+        let materialized = if name == "locked" { "MATERIALIZED " } else { "" };
+        self.parts.push(format!("{name} AS {materialized}({text})"));
+    }
+
+    /// Arrays as arguments of `unnest`.
+    fn arrays(&mut self, arrays: &[(Value, &str)]) -> String {
+        let arguments = arrays.iter().map(|(array, cast)| {
+            self.parameters.push(array.clone());
+            format!("${}::{cast}", self.parameters.len())
+        });
+        arguments.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Keeps values before until other times; what was cleared in between does not come back.
+fn overlap(ends: &str) -> String {
+    let unless_ended =
+        |column: &str| format!("{column} = CASE WHEN ends.until > 0 THEN secrets.{column} END");
+    format!(
+        "UPDATE secrets SET previous_until = NULLIF(ends.until, 0), {}, {}, {} \
+         FROM unnest({ends}) AS ends(agent_id, name, until) \
+         WHERE secrets.agent_id = ends.agent_id AND secrets.name = ends.name \
+         AND secrets.previous_sealed IS NOT NULL AND secrets.agent_id IN (SELECT id FROM locked)",
+        unless_ended("previous_version"),
+        unless_ended("previous_sealed"),
+        unless_ended("previous_fingerprint"),
+    )
+}
+
+impl From<Composition> for Statement {
+    fn from(Composition { parts, parameters }: Composition) -> Self {
+        let text = format!("WITH {} SELECT id FROM locked", parts.join(", "));
+        Self::from_sql_and_values(DbBackend::Postgres, text, parameters)
+    }
+}
+
+fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'static str) {
+    let values = texts.map(Value::from).collect();
+    (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
+}
+
+fn numbers(numbers: impl Iterator<Item = i64>) -> (Value, &'static str) {
+    let values = numbers.map(Value::from).collect();
+    (Value::Array(ArrayType::BigInt, Some(Box::new(values))), "bigint[]")
+}

@@ -1,0 +1,268 @@
+//! Changes of an agent's secrets: read what there is, decide, write what follows from it.
+//!
+//! The deciding is a function of what was read and does nothing else, so it can be done again. That lets changes
+//! of different agents go together, in a few statements for all of them: that is what makes them cheap, on
+//! SQLite by the fsync that they share, on PostgreSQL by the statements. Two changes of one agent never go
+//! together: the second begins with what the first has left.
+//!
+//! SQLite has one writer, so nothing changes between reading and writing (`in_order`). On PostgreSQL other servers
+//! write too: there one statement writes, and leaves those agents alone that are taken or have moved on since they
+//! were read (`at_once`). Who finds his agent so goes alone: he locks it, waiting if he must, and does the same in a
+//! transaction of his own. So nobody waits for another's agent, and everybody comes to his turn.
+
+mod at_once;
+mod in_order;
+mod tables;
+
+use std::{
+    collections::{HashSet, hash_map::RandomState},
+    fmt,
+    hash::BuildHasher as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    AgentRow, Error, Remembered, SealedSecret, SealedWrite, Store, StoredSecret,
+    batch::{Batcher, Together},
+    pool::Pool,
+    writer::Writer,
+};
+use crate::domain::{AgentId, AuditEvent, IdempotencyKey, SecretName, TenantId, Timestamp};
+
+/// How many batches may be under way. An agent's changes all go by the same lane, one after the other.
+const LANES: usize = 2;
+
+/// Whose secrets are to change, and what has to be known for it.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's agent.
+    pub agent: AgentId,
+    /// What was answered under this key since some time. Older answers are forgotten.
+    pub recall: Option<(IdempotencyKey, Timestamp)>,
+    /// The sealed values too.
+    pub with_values: bool,
+}
+
+/// What there is.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The agent.
+    pub agent: AgentRow,
+    /// The metadata of its secrets, sorted by name.
+    pub secrets: Vec<StoredSecret>,
+    /// Its sealed values, sorted by name, if they were asked for.
+    pub values: Option<Vec<SealedSecret>>,
+    /// What was answered under the key that was asked for.
+    pub remembered: Option<Remembered>,
+}
+
+/// What is to be written. All of it is, or nothing.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The agent moves on to its next revision.
+    pub moves_on: bool,
+    /// Values to set or replace. A replaced one keeps the time at which its name was first set, and loses the
+    /// value before it unless the write brings that along.
+    pub puts: Vec<SealedWrite>,
+    /// Secrets to delete.
+    pub deletes: Vec<SecretName>,
+    /// Until when the value before a secret is given out from now on; `None` clears it.
+    pub overlaps: Vec<(SecretName, Option<Timestamp>)>,
+    /// Its audit record, which names the agent.
+    pub event: AuditEvent,
+    /// What to answer to a repeat under this key.
+    pub remember: Option<(IdempotencyKey, Remembered)>,
+}
+
+/// What was decided: the answer, and what has to be written for it to be true.
+#[derive(Debug)]
+pub struct Decided<T> {
+    /// What the caller is told once it is written.
+    pub answer: T,
+    /// What is written, if anything.
+    pub change: Option<Change>,
+}
+
+/// The way to the lanes. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Changes {
+    lanes: Vec<Batcher<Lane>>,
+    hasher: RandomState,
+}
+
+/// What changes agents.
+pub(super) struct Lane(Writer);
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It is written, as far as there is anything to write.
+    Done,
+    /// Somebody else was at the agent.
+    Taken,
+}
+
+/// A change on its way.
+pub(super) trait Job: Send + Sync {
+    fn question(&self) -> &Question;
+
+    /// Decides, and keeps the answer until what has to be written is.
+    fn decide(&self, found: Option<&Found>) -> Option<Change>;
+}
+
+/// A change, and its answer.
+struct Deciding<T, E, F> {
+    question: Question,
+    decide: F,
+    answer: Mutex<Option<Result<T, E>>>,
+}
+
+/// Jobs of which no two are about one agent.
+pub(super) type Round = Vec<Arc<dyn Job>>;
+
+// === impl Store ===
+
+impl Store {
+    /// Changes an agent's secrets as `decide` says, who is shown what there is (nothing, if the tenant has no such
+    /// agent), perhaps several times. It returns when the change is durable.
+    ///
+    /// # Errors
+    /// What `decide` returns; then nothing is written. [`Error::Panicked`] if it panics; [`Error::Contended`] when
+    /// other servers changed the agent again and again meanwhile; [`Error`].
+    pub async fn change<T, E, F>(&self, question: Question, decide: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: Fn(Option<&Found>) -> Result<Decided<T>, E> + Send + Sync + 'static,
+    {
+        let lane = self.changes.lane_of(&question.agent).ok_or_else(Error::stopped)?;
+        let job = Arc::new(Deciding { question, decide, answer: Mutex::new(None) });
+        if lane.ask(Arc::clone(&job) as Arc<dyn Job>).await?? == Fate::Taken {
+            in_order::carry_out_alone(&self.writer, Arc::clone(&job) as Arc<dyn Job>).await?;
+        }
+        job.take_answer().unwrap_or_else(|| Err(Error::Inconsistent("what is written was decided").into()))
+    }
+}
+
+// === impl Changes ===
+
+impl Changes {
+    /// Starts the lanes. They end with the last clone of the store.
+    pub(super) fn start(writer: &Writer, tasks: &TaskTracker) -> Self {
+        let lane = || Batcher::start(Lane(writer.clone()), 1, tasks);
+        Self { lanes: std::iter::repeat_with(lane).take(LANES).collect(), hasher: RandomState::new() }
+    }
+
+    fn lane_of(&self, agent: &AgentId) -> Option<&Batcher<Lane>> {
+        let number = self.hasher.hash_one(agent) % LANES as u64;
+        self.lanes.get(usize::try_from(number).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Changes")
+    }
+}
+
+// === impl Lane ===
+
+#[async_trait]
+impl Together for Lane {
+    type Item = Arc<dyn Job>;
+    type Outcome = Result<Fate, Error>;
+    const AT_ONCE: usize = 64;
+
+    async fn run(&self, jobs: &[Arc<dyn Job>]) -> Result<Vec<Result<Fate, Error>>, Error> {
+        let rounds = rounds(jobs);
+        match &self.0 {
+            Writer::Queue(..) => {
+                in_order::carry_out(&self.0, rounds.into_iter().map(|(_, round)| round).collect()).await?;
+                Ok(jobs.iter().map(|_| Ok(Fate::Done)).collect())
+            }
+            Writer::Pool(pool) => Ok(carry_out_on(pool, jobs.len(), rounds).await),
+        }
+    }
+}
+
+async fn carry_out_on(
+    pool: &Pool,
+    jobs: usize,
+    rounds: Vec<(Vec<usize>, Round)>,
+) -> Vec<Result<Fate, Error>> {
+    let mut fates: Vec<_> = (0..jobs).map(|_| Ok(Fate::Taken)).collect();
+    let mut outage = None;
+    for (places, round) in rounds {
+        let outcomes = match &outage {
+            None => at_once::carry_out(pool, &round).await,
+            // Each round would wait as long for a connection, in vain
+            Some(error) => round.iter().map(|_| Err(Error::clone(error))).collect(),
+        };
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            if let Err(error) = &outcome
+                && error.is_outage()
+            {
+                outage = Some(error.clone());
+            }
+            if let Some(fate) = fates.get_mut(place) {
+                *fate = outcome;
+            }
+        }
+    }
+    fates
+}
+
+/// Jobs in rounds that can be done one after the other, and where each stands among all: in none of the rounds is an
+/// agent twice, and an agent's jobs keep the order in which they came.
+fn rounds(jobs: &[Arc<dyn Job>]) -> Vec<(Vec<usize>, Round)> {
+    let mut rounds: Vec<(HashSet<&AgentId>, Vec<usize>, Round)> = Vec::new();
+    for (place, job) in jobs.iter().enumerate() {
+        let agent = &job.question().agent;
+        let free = rounds.iter_mut().find(|(agents, _, _)| !agents.contains(agent));
+        if let Some((agents, places, round)) = free {
+            agents.insert(agent);
+            places.push(place);
+            round.push(Arc::clone(job));
+        } else {
+            rounds.push((HashSet::from([agent]), vec![place], vec![Arc::clone(job)]));
+        }
+    }
+    rounds.into_iter().map(|(_, places, round)| (places, round)).collect()
+}
+
+// === impl Deciding ===
+
+impl<T, E, F> Deciding<T, E, F> {
+    fn take_answer(&self) -> Option<Result<T, E>> {
+        self.answer.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl<T, E, F> Job for Deciding<T, E, F>
+where
+    T: Send,
+    E: From<Error> + Send,
+    F: Fn(Option<&Found>) -> Result<Decided<T>, E> + Send + Sync,
+{
+    fn question(&self) -> &Question {
+        &self.question
+    }
+
+    fn decide(&self, found: Option<&Found>) -> Option<Change> {
+        // A panic is a bug of this one: its caller is told so, and others go on
+        let decided = catch_unwind(AssertUnwindSafe(|| (self.decide)(found)));
+        let decided = decided.unwrap_or_else(|_panic| Err(Error::Panicked.into()));
+        let (answer, change) = match decided {
+            Ok(Decided { answer, change }) => (Ok(answer), change),
+            Err(error) => (Err(error), None),
+        };
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        change
+    }
+}
