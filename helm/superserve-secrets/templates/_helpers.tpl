@@ -23,9 +23,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "superserve.selector" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{/* The metadata of an object: (dict "root" $ "name" "…" "labels" {} "annotations" {}) */}}
@@ -34,7 +31,7 @@ name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "superserve.labels" .root | nindent 2 }}
-  {{- with .labels }}
+  {{- with merge (dict) (default (dict) .labels) .root.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
@@ -103,12 +100,64 @@ annotations:
 {{- if .Values.autoscaling.enabled -}}
 {{- fail "autoscaling.enabled: SQLite serves one replica only. Take database.kind=postgres to scale" -}}
 {{- end -}}
+{{- if gt (int .Values.replicaCount) 1 -}}
+{{- fail "replicaCount: SQLite serves one replica only. Take database.kind=postgres for more" -}}
 {{- end -}}
-{{- if and .Values.tls.enabled (not (include "superserve.tlsSecret" .)) -}}
+{{- if .Values.database.postgres.existingSecret -}}
+{{- fail "database.postgres.existingSecret: is for database.kind=postgres only" -}}
+{{- end -}}
+{{- end -}}
+{{- include "superserve.validateTls" . -}}
+{{- include "superserve.validateScale" . -}}
+{{- $given := include "superserve.serverEnv" . | fromYamlArray -}}
+{{- range .Values.extraEnv -}}
+{{- $name := .name -}}
+{{- range $given -}}
+{{- if eq .name $name -}}
+{{- fail (printf "extraEnv: %s is set by the chart already" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Half of what TLS needs would be plaintext, unnoticed. */}}
+{{- define "superserve.validateTls" -}}
+{{- with .Values.tls -}}
+{{- if not .enabled -}}
+{{- if or .existingSecret .clientCaSecret .certManager.enabled -}}
+{{- fail "tls.enabled: is false, but a secret or cert-manager is given under tls" -}}
+{{- end -}}
+{{- else if .certManager.enabled -}}
+{{- if .existingSecret -}}
+{{- fail "tls.existingSecret: takes the place of tls.certManager.enabled; give one of them" -}}
+{{- end -}}
+{{- if not .certManager.issuerRef.name -}}
+{{- fail "tls.certManager.issuerRef.name: name the issuer" -}}
+{{- end -}}
+{{- else if not .existingSecret -}}
 {{- fail "tls.existingSecret: name a secret of type kubernetes.io/tls, or set tls.certManager.enabled" -}}
 {{- end -}}
-{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) -}}
-{{- fail "tls.certManager.issuerRef.name: name the issuer" -}}
+{{- end -}}
+{{- if and .Values.expose.backendTlsPolicy.enabled (not .Values.tls.enabled) -}}
+{{- fail "expose.backendTlsPolicy.enabled: the service has no TLS; set tls.enabled" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.validateScale" -}}
+{{- with .Values.autoscaling -}}
+{{- if .enabled -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail "autoscaling.maxReplicas: is less than autoscaling.minReplicas" -}}
+{{- end -}}
+{{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) -}}
+{{- fail "autoscaling.metrics: name one, or a target of CPU or memory" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.updateStrategy -}}
+{{- if and (regexMatch "^0+%?$" (toString .maxUnavailable)) (regexMatch "^0+%?$" (toString .maxSurge)) -}}
+{{- fail "updateStrategy.maxSurge: an update needs room; it and maxUnavailable cannot both be 0" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
