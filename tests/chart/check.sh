@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The chart without a cluster: each set of values in ci/, by both Helms, as Kubernetes' own schemas judge it; what it must
-# refuse; its unit tests; its README. `.ci/run chart` fetches what is needed and names it in the environment:
+# check.sh KUBERNETES: the chart without a cluster. Each set of values in ci/, by both Helms, as the schemas of this version
+# of Kubernetes and of the oldest judge it; what it must refuse; its unit tests; its README. `.ci/run chart` fetches what is needed and names it in the environment:
 #   SUPERSERVE_KINDS, a folder of custom kinds' definitions; SUPERSERVE_PYTHON, a Python that has kubernetes-validate.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -8,8 +8,8 @@ cd "$here/../.."
 : "${SUPERSERVE_KINDS:?is set by .ci/run chart}" "${SUPERSERVE_PYTHON:?is set by .ci/run chart}"
 
 chart=helm/superserve-secrets
-newest=1.37.0
-# The chart says itself which is the oldest
+newest=$1
+# The chart itself says which is the oldest
 oldest=$(sed -n 's/^kubeVersion: ">=\([0-9.]*\)-0"$/\1/p' "$chart/Chart.yaml")
 
 work=$(mktemp -d)
