@@ -15,6 +15,10 @@ test *ARGS:
 lint:
     .ci/run typos scripts fmt proto openapi dependencies unused clippy doc
 
+# the Helm chart, without a cluster
+chart:
+    .ci/run chart
+
 # everything that is checked before a merge
 ci:
     .ci/run

@@ -23,9 +23,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") 
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ include "superserve.selector" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{/* The metadata of an object: (dict "root" $ "name" "…" "labels" {} "annotations" {}) */}}
@@ -34,7 +31,7 @@ name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "superserve.labels" .root | nindent 2 }}
-  {{- with .labels }}
+  {{- with merge (dict) (default (dict) .labels) .root.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- with merge (dict) (default (dict) .annotations) .root.Values.commonAnnotations }}
@@ -85,31 +82,6 @@ annotations:
 
 {{- define "superserve.appProtocol" -}}
 {{- default (ternary "https" "kubernetes.io/h2c" .Values.tls.enabled) .Values.service.appProtocol -}}
-{{- end -}}
-
-{{/* What cannot be is refused with a sentence before anything is made. */}}
-{{- define "superserve.validate" -}}
-{{- if include "superserve.isPostgres" . -}}
-{{- if not .Values.database.postgres.existingSecret -}}
-{{- fail "database.postgres.existingSecret: name the secret that holds the database's URL, or take database.kind=sqlite" -}}
-{{- end -}}
-{{- if not .Values.keyring.existingSecret -}}
-{{- fail "keyring.existingSecret: with PostgreSQL every replica needs the same keyring. Make one with `superserve keys generate` and put it into a secret" -}}
-{{- end -}}
-{{- if not .Values.bootstrapToken.existingSecret -}}
-{{- fail "bootstrapToken.existingSecret: with PostgreSQL the first token is given. Make one with `superserve tokens generate` and put it into a secret" -}}
-{{- end -}}
-{{- else -}}
-{{- if .Values.autoscaling.enabled -}}
-{{- fail "autoscaling.enabled: SQLite serves one replica only. Take database.kind=postgres to scale" -}}
-{{- end -}}
-{{- end -}}
-{{- if and .Values.tls.enabled (not (include "superserve.tlsSecret" .)) -}}
-{{- fail "tls.existingSecret: name a secret of type kubernetes.io/tls, or set tls.certManager.enabled" -}}
-{{- end -}}
-{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) -}}
-{{- fail "tls.certManager.issuerRef.name: name the issuer" -}}
-{{- end -}}
 {{- end -}}
 
 {{/* How many replicas there will be at least. */}}

@@ -27,6 +27,23 @@
 {{- if include "superserve.isPostgres" . -}}
 {{- include "superserve.secretVolume" (dict "name" "database" "secret" .Values.database.postgres.existingSecret "key" .Values.database.postgres.existingSecretKey "path" "url") -}}
 {{- end -}}
+{{- with .Values.database.postgres.tlsSecret }}
+- name: database-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- end -}}
+
+{{- define "superserve.databaseVolumeMount" -}}
+- name: database
+  mountPath: /run/superserve/database
+  readOnly: true
+{{- if .Values.database.postgres.tlsSecret }}
+- name: database-tls
+  mountPath: /run/superserve/database-tls
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{- define "superserve.migrateContainer" -}}
@@ -41,9 +58,7 @@ securityContext:
 resources:
   {{- toYaml (default .Values.resources .Values.migration.resources) | nindent 2 }}
 volumeMounts:
-  - name: database
-    mountPath: /run/superserve/database
-    readOnly: true
+  {{- include "superserve.databaseVolumeMount" . | nindent 2 }}
 {{- end -}}
 
 {{/* What pods of every kind have in common. */}}
@@ -159,9 +174,6 @@ topologySpreadConstraints:
 # For the command line in this pod: the certificate is for the service's name, not for localhost
 {{ include "superserve.clientEnv" . }}
 {{- end }}
-{{- with .Values.extraEnv }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{- define "superserve.serverContainer" -}}
@@ -175,6 +187,9 @@ args:
   {{- end }}
 env:
   {{- include "superserve.serverEnv" . | nindent 2 }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- with .Values.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
@@ -205,9 +220,7 @@ volumeMounts:
   - name: data
     mountPath: /data
   {{- if include "superserve.isPostgres" . }}
-  - name: database
-    mountPath: /run/superserve/database
-    readOnly: true
+  {{- include "superserve.databaseVolumeMount" . | nindent 2 }}
   {{- end }}
   {{- if .Values.keyring.existingSecret }}
   - name: keyring

@@ -1,0 +1,79 @@
+{{/* What cannot be is refused with a sentence before anything is made. */}}
+{{- define "superserve.validate" -}}
+{{- if include "superserve.isPostgres" . -}}
+{{- if not .Values.database.postgres.existingSecret -}}
+{{- fail "database.postgres.existingSecret: name the secret that holds the database's URL, or take database.kind=sqlite" -}}
+{{- end -}}
+{{- if not .Values.keyring.existingSecret -}}
+{{- fail "keyring.existingSecret: with PostgreSQL every replica needs the same keyring. Make one with `superserve keys generate` and put it into a secret" -}}
+{{- end -}}
+{{- if not .Values.bootstrapToken.existingSecret -}}
+{{- fail "bootstrapToken.existingSecret: with PostgreSQL the first token is given. Make one with `superserve tokens generate` and put it into a secret" -}}
+{{- end -}}
+{{- else -}}
+{{- if .Values.autoscaling.enabled -}}
+{{- fail "autoscaling.enabled: SQLite serves one replica only. Take database.kind=postgres to scale" -}}
+{{- end -}}
+{{- if gt (int .Values.replicaCount) 1 -}}
+{{- fail "replicaCount: SQLite serves one replica only. Take database.kind=postgres for more" -}}
+{{- end -}}
+{{- if .Values.database.postgres.existingSecret -}}
+{{- fail "database.postgres.existingSecret: is for database.kind=postgres only" -}}
+{{- end -}}
+{{- end -}}
+{{- include "superserve.validateTls" . -}}
+{{- include "superserve.validateNumbers" . -}}
+{{- $given := include "superserve.serverEnv" . | fromYamlArray -}}
+{{- range .Values.extraEnv -}}
+{{- $name := .name -}}
+{{- range $given -}}
+{{- if eq .name $name -}}
+{{- fail (printf "extraEnv: %s is set by the chart already" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Half of what TLS needs would be plaintext, unnoticed. */}}
+{{- define "superserve.validateTls" -}}
+{{- with .Values.tls -}}
+{{- if not .enabled -}}
+{{- if or .existingSecret .clientCaSecret .certManager.enabled -}}
+{{- fail "tls.enabled: is false, but a secret or cert-manager is given under tls" -}}
+{{- end -}}
+{{- else if .certManager.enabled -}}
+{{- if .existingSecret -}}
+{{- fail "tls.existingSecret: takes the place of tls.certManager.enabled; give one of them" -}}
+{{- end -}}
+{{- if not .certManager.issuerRef.name -}}
+{{- fail "tls.certManager.issuerRef.name: name the issuer" -}}
+{{- end -}}
+{{- else if not .existingSecret -}}
+{{- fail "tls.existingSecret: name a secret of type kubernetes.io/tls, or set tls.certManager.enabled" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.expose.backendTlsPolicy.enabled (not .Values.tls.enabled) -}}
+{{- fail "expose.backendTlsPolicy.enabled: the service has no TLS; set tls.enabled" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "superserve.validateNumbers" -}}
+{{- if eq (int .Values.service.port) (int .Values.service.opsPort) -}}
+{{- fail "service.opsPort: is service.port already" -}}
+{{- end -}}
+{{- with .Values.autoscaling -}}
+{{- if .enabled -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail "autoscaling.maxReplicas: is less than autoscaling.minReplicas" -}}
+{{- end -}}
+{{- if not (or .targetCPUUtilizationPercentage .targetMemoryUtilizationPercentage .metrics) -}}
+{{- fail "autoscaling.metrics: name one, or a target of CPU or memory" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.updateStrategy -}}
+{{- if and (regexMatch "^0+%?$" (toString .maxUnavailable)) (regexMatch "^0+%?$" (toString .maxSurge)) -}}
+{{- fail "updateStrategy.maxSurge: an update needs room; it and maxUnavailable cannot both be 0" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
