@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// How long a program may take to do what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running program.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub fn command(program: &Path, processor: Option<usize>) -> Command {
 pub fn run(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{:?}: {}\n{error}", command.get_program(), output.status);
+    ensure!(output.status.success(), "{}: {}\n{error}", command.get_program().display(), output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
 

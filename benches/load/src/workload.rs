@@ -4,7 +4,6 @@
 use std::{cell::Cell, collections::HashMap, fmt, fmt::Write as _, rc::Rc};
 
 use anyhow::{Result, bail, ensure};
-use bytes::Bytes;
 use clap::ValueEnum;
 use prost::Message as _;
 use serde_json::{Value, json};

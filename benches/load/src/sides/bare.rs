@@ -34,9 +34,12 @@ impl Bare {
         command.args([kind, &address.port().to_string()]);
         let log = directory.join("bare.log");
         let mut running = Running::start(&mut command, &log)?;
-        let listens = wait_for("a bare server to listen", || match running.has_ended() {
-            true => Some(false),
-            false => std::net::TcpStream::connect(address).is_ok().then_some(true),
+        let listens = wait_for("a bare server to listen", || {
+            if running.has_ended() {
+                Some(false)
+            } else {
+                std::net::TcpStream::connect(address).is_ok().then_some(true)
+            }
         })?;
         if !listens {
             bail!("the bare server has ended: {}", fs::read_to_string(log)?);

@@ -100,20 +100,17 @@ impl Setup<'_> {
     }
 
     fn config(&self, data: &Path, address: SocketAddr) -> Result<String> {
-        let storage = match self.cluster {
-            Some(cluster) => {
-                cluster.make_database(DATABASE, None)?;
-                let url = cluster.url(DATABASE);
-                format!(
-                    "storage \"postgresql\" {{\n  connection_url = \"{url}\"\n  max_idle_connections = \"128\"\n  \
-                     ha_enabled = \"false\"\n}}\n"
-                )
-            }
-            None => {
-                let path = data.join("raft");
-                fs::create_dir(&path)?;
-                format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}\n", path.display())
-            }
+        let storage = if let Some(cluster) = self.cluster {
+            cluster.make_database(DATABASE, None)?;
+            let url = cluster.url(DATABASE);
+            format!(
+                "storage \"postgresql\" {{\n  connection_url = \"{url}\"\n  max_idle_connections = \"128\"\n  \
+                 ha_enabled = \"false\"\n}}\n"
+            )
+        } else {
+            let path = data.join("raft");
+            fs::create_dir(&path)?;
+            format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}\n", path.display())
         };
         let audit = if self.audit {
             let file = data.join("audit.log");
@@ -158,7 +155,7 @@ impl OpenBao {
     /// Writes all secrets of all agents.
     pub fn fill(&self, agents: &Rc<Agents>) -> Result<()> {
         // As long as it takes: the calls end by themselves
-        let forever = Duration::from_secs(24 * 3600);
+        let forever = Duration::from_hours(24);
         let (warm_up, rate) = (Duration::ZERO, None);
         let shape = Shape { connections: FILL_CONNECTIONS, streams: 1, warm_up, duration: forever, rate };
         load::run(&self.target(), &shape, self.calls(None, agents), Path::new("/"))?;
@@ -179,7 +176,7 @@ impl OpenBao {
     async fn unseal(&self) -> Result<()> {
         put(self.address, "/v1/sys/unseal", "", &json!({"key": self.unseal_key})).await?;
         let health = request("GET", "/v1/sys/health", "", "");
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while once(self.address, &health).await.is_err() {
             ensure!(Instant::now() < end, "OpenBao does not become active");
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -190,7 +187,7 @@ impl OpenBao {
     /// A KV engine of version 2 refuses calls for a moment after it was mounted.
     async fn wait_for_engine(&self) -> Result<()> {
         let agents = Rc::new(Agents { ids: vec!["first".to_owned()] });
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         loop {
             let call = self.calls(Some(Workload::Set), &agents).next().context("there is always a set")?;
             match once(self.address, &call.bytes).await {
@@ -280,9 +277,12 @@ fn start_process(
     let mut command = command(binary, processor);
     command.arg("server").arg("-config").arg(config);
     let mut running = Running::start(&mut command, &log)?;
-    let listens = wait_for("OpenBao to listen", || match running.has_ended() {
-        true => Some(false),
-        false => std::net::TcpStream::connect(address).is_ok().then_some(true),
+    let listens = wait_for("OpenBao to listen", || {
+        if running.has_ended() {
+            Some(false)
+        } else {
+            std::net::TcpStream::connect(address).is_ok().then_some(true)
+        }
     })?;
     ensure!(listens, "OpenBao has ended: {}", fs::read_to_string(log)?);
     Ok(running)

@@ -83,9 +83,8 @@ impl Setup<'_> {
         let log = self.data_dir.join("service.log");
         let started = Instant::now();
         let mut running = Running::start(&mut command, &log)?;
-        let ready = wait_for("the service to be ready", || match running.has_ended() {
-            true => Some(false),
-            false => is_ready(ops_address).then_some(true),
+        let ready = wait_for("the service to be ready", || {
+            if running.has_ended() { Some(false) } else { is_ready(ops_address).then_some(true) }
         })?;
         if !ready {
             bail!("the service has ended: {}", fs::read_to_string(log)?);

@@ -2,6 +2,7 @@
 //! reach, and what a thread can that puts all waiting requests into one transaction.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -46,6 +47,9 @@ impl Sqlite {
     /// Fills a fresh database.
     pub fn start(directory: &Path, agents: usize, shared: bool) -> Result<Self> {
         let file = directory.join("yardstick.db");
+        for end in ["", "-wal", "-shm"] {
+            let _not_there = fs::remove_file(format!("{}{end}", file.display()));
+        }
         let mut connection = open(&file)?;
         connection.execute_batch(
             "CREATE TABLE bench (agent_id TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL,
