@@ -19,6 +19,10 @@ lint:
 ci:
     .ci/run
 
+# what single steps cost: sealing and opening, a `.env` file, a JSON body, a token
+bench *ARGS:
+    cargo bench --locked --bench micro -- {{ ARGS }}
+
 # the release binary on real sockets beside yardsticks: `just bench-load --only set --connections 16 --pairs 3`
 bench-load *ARGS:
     cargo build --release --locked --bin superserve
