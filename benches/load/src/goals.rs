@@ -14,6 +14,8 @@ pub enum Yardstick {
     None,
     /// The same workload over gRPC
     Grpc,
+    /// For two replicas on one database: the first of them alone
+    OneReplica,
     /// A tonic server with nothing behind it
     BareTonic,
     /// An axum server with nothing behind it
@@ -91,6 +93,9 @@ const POSTGRES: &[Row] = &[
     (Set, Y::PgV2, Rate, &[(1, 4.0, 0.0), (16, 7.0, 9.0), (64, 8.0, 16.0)]),
     (Set, Y::PgV1, Rate, &[(1, 2.2, 0.0), (16, 3.2, 4.0), (64, 4.0, 7.5)]),
     (Set, Y::PgV2, P99, &[(64, 0.25, 0.0)]),
+    (Set, Y::OneReplica, Rate, &[(64, 0.9, 0.0)]),
+    (List, Y::OneReplica, Rate, &[(64, 0.9, 0.0)]),
+    (Resolve, Y::OneReplica, Rate, &[(64, 0.9, 0.0)]),
     (List, Y::Pgbench, Rate, &[(16, 0.48, 0.6)]),
     (List, Y::PgV2, Rate, &[(16, 11.0, 14.0)]),
     (List, Y::PgV1, Rate, &[(16, 7.5, 9.0)]),
@@ -115,7 +120,10 @@ pub fn points(options: &Options) -> Vec<Point> {
         (POSTGRES, Database::Postgres, Protocol::Grpc),
     ];
     let of_table = table.into_iter().flat_map(|(rows, database, protocol)| {
-        rows.iter().flat_map(move |row| points_of(*row, database, protocol))
+        let rows = rows.iter();
+        rows.flat_map(move |row| {
+            points_of(*row, database, protocol).chain(further(options, *row, database, protocol))
+        })
     });
     of_table.chain(alone(options)).filter(|point| passes(options, point)).collect()
 }
@@ -139,6 +147,22 @@ fn points_of(row: Row, database: Database, protocol: Protocol) -> impl Iterator<
             goal: some(*goal),
             stretch: some(*stretch),
         }
+    })
+}
+
+/// What a row has no goal for, where the yardstick and the connections are asked for by name.
+fn further(
+    options: &Options,
+    (workload, yardstick, metric, goals): Row,
+    database: Database,
+    protocol: Protocol,
+) -> impl Iterator<Item = Point> {
+    let named = options.yardstick.contains(&yardstick);
+    let without_goal = move |connections: &&usize| named && goals.iter().all(|(c, ..)| c != *connections);
+    let (goal, stretch) = (None, None);
+    options.connections.iter().filter(without_goal).map(move |connections| {
+        let connections = *connections;
+        Point { database, workload, protocol, connections, yardstick, metric, goal, stretch }
     })
 }
 
@@ -205,6 +229,7 @@ impl Yardstick {
         match self {
             Self::None => "alone",
             Self::Grpc => "the same over gRPC",
+            Self::OneReplica => "one of two replicas",
             Self::BareTonic => "bare tonic",
             Self::BareAxum => "bare axum",
             Self::SqliteLoop => "SQLite, a transaction a request",

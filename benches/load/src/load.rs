@@ -47,7 +47,8 @@ pub trait Source {
 /// Where to.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub address: SocketAddr,
+    /// Connections take turns between these.
+    pub addresses: Vec<SocketAddr>,
     pub wire: Wire,
     pub token: String,
     /// The roots of the processes that serve.
@@ -134,8 +135,8 @@ pub fn run(target: &Target, shape: &Shape, source: Rc<dyn Source>, directory: &P
 async fn drive(target: &Target, shape: &Shape, source: Rc<dyn Source>, directory: &Path) -> Result<Outcome> {
     ensure!(shape.streams == 1 || target.wire == Wire::Grpc, "HTTP/1.1 has one call at a time");
     let mut clients = Vec::new();
-    for _ in 0..shape.connections {
-        clients.extend(connect(target, shape.streams).await?);
+    for address in target.addresses.iter().cycle().take(shape.connections) {
+        clients.extend(connect(target, *address, shape.streams).await?);
     }
     let from = Instant::now() + shape.warm_up;
     let window = Window { from, to: from + shape.duration };
@@ -175,11 +176,11 @@ fn finish(
     Ok(Outcome { calls, seconds, latency: Some(latency), usage: before.until(after) })
 }
 
-async fn connect(target: &Target, streams: usize) -> Result<Vec<Client>> {
+async fn connect(target: &Target, address: SocketAddr, streams: usize) -> Result<Vec<Client>> {
     Ok(match target.wire {
-        Wire::Http1 => vec![Client::Http1(Http1::connect(target.address).await?)],
+        Wire::Http1 => vec![Client::Http1(Http1::connect(address).await?)],
         Wire::Grpc => {
-            let grpc = Grpc::connect(target.address, &target.token).await?;
+            let grpc = Grpc::connect(address, &target.token).await?;
             (0..streams).map(|_| Client::Grpc(grpc.clone())).collect()
         }
     })

@@ -113,14 +113,24 @@ impl Bench {
         let cluster = self.cluster_of(point.database)?;
         let service = template.start(&self.binary()?, cluster, self.directory.path(), self.processor())?;
         let mut ours = self.served(&service, &template, point.workload, wire(point.protocol));
+        let mut replica = None;
+        if point.yardstick == Yardstick::OneReplica {
+            let second = template.start_replica(&self.binary()?, self.cluster()?, self.directory.path())?;
+            let Target { addresses, servers, .. } = second.target(Wire::Grpc, "");
+            ours.target.addresses.extend(addresses);
+            ours.target.servers.extend(servers);
+            replica = Some(second);
+        }
         let theirs = match point.yardstick {
             Yardstick::None => None,
-            Yardstick::Grpc => {
+            Yardstick::Grpc | Yardstick::OneReplica => {
                 Some(Box::new(self.served(&service, &template, point.workload, Wire::Grpc)) as _)
             }
             _ => Some(self.yardstick(point)?),
         };
-        self.take_turns(point, &mut ours, theirs)
+        let measured = self.take_turns(point, &mut ours, theirs);
+        drop((service, replica));
+        measured
     }
 
     fn take_turns(
@@ -203,7 +213,9 @@ impl Bench {
         let (workload, agents) = (point.workload, self.options.agents);
         let directory = self.directory.path();
         Ok(match point.yardstick {
-            Yardstick::None | Yardstick::Grpc => unreachable!("made of the service itself"),
+            Yardstick::None | Yardstick::Grpc | Yardstick::OneReplica => {
+                unreachable!("made of the service itself")
+            }
             Yardstick::BareTonic => self.bare(workload, Wire::Grpc)?,
             Yardstick::BareAxum => self.bare(workload, Wire::Http1)?,
             Yardstick::SqliteLoop | Yardstick::SqliteWriter => {

@@ -49,7 +49,7 @@ impl Bare {
 
     pub fn target(&self) -> Target {
         Target {
-            address: self.address,
+            addresses: vec![self.address],
             wire: self.wire,
             token: "none".to_owned(),
             servers: vec![self.running.pid()],

@@ -138,7 +138,7 @@ impl OpenBao {
 
     pub fn target(&self) -> Target {
         let servers = self.cluster_leader.into_iter().chain([self.pid()]).collect();
-        Target { address: self.address, wire: Wire::Http1, token: self.token.clone(), servers }
+        Target { addresses: vec![self.address], wire: Wire::Http1, token: self.token.clone(), servers }
     }
 
     pub fn calls(&self, workload: Option<Workload>, agents: &Rc<Agents>) -> Rc<dyn Source> {

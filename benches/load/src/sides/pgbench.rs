@@ -65,6 +65,7 @@ impl Side for Pgbench<'_> {
         let before = machine::snapshot(&servers, self.directory)?;
         let said = self.pgbench(shape.connections, shape.duration)?;
         let after = machine::snapshot(&servers, self.directory)?;
+        ensure!(!said.contains("processed: 0\n"), "pgbench did nothing: the run is too short here");
         ensure!(said.contains("number of failed transactions: 0 "), "{said}");
         let calls = number_after(&said, "number of transactions actually processed: ")?;
         let rate = number_after(&said, "tps = ")?;

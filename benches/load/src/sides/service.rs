@@ -33,6 +33,9 @@ use crate::{
 const FILL_CONNECTIONS: usize = 8;
 const FILL_STREAMS: usize = 32;
 
+/// The database that a template is copied to.
+const COPY: &str = "load";
+
 const SCOPES: [&str; 6] =
     ["agents:read", "agents:write", "secrets:list", "secrets:resolve", "secrets:write", "tokens:admin"];
 
@@ -111,7 +114,7 @@ impl Service {
     /// Where it is called.
     pub fn target(&self, wire: Wire, token: &str) -> Target {
         let servers = self.cluster_leader.into_iter().chain([self.pid()]).collect();
-        Target { address: self.address, wire, token: token.to_owned(), servers }
+        Target { addresses: vec![self.address], wire, token: token.to_owned(), servers }
     }
 }
 
@@ -162,20 +165,33 @@ impl Template {
         directory: &Path,
         processor: Option<usize>,
     ) -> Result<Service> {
-        const COPY: &str = "load";
-        let data_dir = directory.join("service");
-        if data_dir.exists() {
-            fs::remove_dir_all(&data_dir)?;
-        }
-        run(Command::new("cp").arg("--archive").args([&self.data_dir, &data_dir]))?;
-        let cluster = cluster.filter(|_| self.database == Database::Postgres);
-        if let Some(cluster) = cluster {
+        if let (Database::Postgres, Some(cluster)) = (self.database, cluster) {
             cluster.make_database(COPY, Some(&self.database_name))?;
         }
+        self.start_in(&directory.join("service"), binary, cluster, processor)
+    }
+
+    /// Starts another one on the same copy, which PostgreSQL allows.
+    pub fn start_replica(&self, binary: &Path, cluster: &Cluster, directory: &Path) -> Result<Service> {
+        self.start_in(&directory.join("replica"), binary, Some(cluster), None)
+    }
+
+    fn start_in(
+        &self,
+        data_dir: &Path,
+        binary: &Path,
+        cluster: Option<&Cluster>,
+        processor: Option<usize>,
+    ) -> Result<Service> {
+        if data_dir.exists() {
+            fs::remove_dir_all(data_dir)?;
+        }
+        run(Command::new("cp").arg("--archive").args([&self.data_dir, data_dir]))?;
         run(&mut Command::new("sync"))?; // what was copied is not to be written while we measure
+        let cluster = cluster.filter(|_| self.database == Database::Postgres);
         let setup = Setup {
             binary,
-            data_dir: &data_dir,
+            data_dir,
             database_url: cluster.map(|cluster| cluster.url(COPY)),
             token: &self.token,
             processor,
@@ -199,7 +215,7 @@ pub fn fill(target: &Target, agents: &Agents) -> Result<()> {
 
 /// Makes a token that may do all, agents that require ten secrets, and the secrets.
 async fn seed(mut target: Target, agents: usize) -> Result<(String, Agents)> {
-    let mut grpc = Grpc::connect(target.address, &target.token).await?;
+    let mut grpc = connect(&target).await?;
     let scopes = SCOPES.map(str::to_owned).to_vec();
     let request = v1::CreateTokenRequest { name: "load".to_owned(), scopes, ..Default::default() };
     target.token = grpc.unary::<v1::CreateTokenResponse>(path::CREATE_TOKEN, &request).await?.text;
@@ -220,6 +236,10 @@ async fn seed(mut target: Target, agents: usize) -> Result<(String, Agents)> {
     Ok((token, Agents { ids }))
 }
 
+async fn connect(target: &Target) -> Result<Grpc> {
+    Grpc::connect(*target.addresses.first().context("a server")?, &target.token).await
+}
+
 async fn set_all(grpc: &mut Grpc, agent_id: String) -> Result<()> {
     let secrets = Random::new().secrets(KEYS);
     let request = v1::SetSecretsRequest { agent_id, secrets, ..Default::default() };
@@ -235,7 +255,7 @@ where
     let next = Arc::new(AtomicUsize::new(0));
     let mut lanes = JoinSet::new();
     for _ in 0..FILL_CONNECTIONS {
-        let grpc = Grpc::connect(target.address, &target.token).await?;
+        let grpc = connect(&target).await?;
         for _ in 0..FILL_STREAMS {
             let (grpc, next, work) = (grpc.clone(), Arc::clone(&next), work.clone());
             lanes.spawn(async move {
