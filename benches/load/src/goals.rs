@@ -131,10 +131,11 @@ pub fn points(options: &Options) -> Vec<Point> {
 fn points_of(row: Row, database: Database, protocol: Protocol) -> impl Iterator<Item = Point> {
     let (workload, yardstick, metric, goals) = row;
     goals.iter().map(move |(connections, goal, stretch)| {
-        let of_durable = |goal: f64| match (workload, metric) {
-            (Workload::Resolve, Metric::Rate) => goal * DURABLE_AUDIT,
-            (Workload::Resolve, Metric::P50 | Metric::P99) => goal / DURABLE_AUDIT,
-            _ => goal,
+        let waits = workload == Workload::Resolve && yardstick != Yardstick::OneReplica;
+        let of_durable = |goal: f64| match metric {
+            Metric::Rate if waits => goal * DURABLE_AUDIT,
+            Metric::P50 | Metric::P99 if waits => goal / DURABLE_AUDIT,
+            Metric::Rate | Metric::P50 | Metric::P99 => goal,
         };
         let some = |goal: f64| (goal > 0.0).then(|| of_durable(goal));
         Point {

@@ -1,4 +1,5 @@
-//! An HTTP/1.1 client that writes prepared bytes and reads no more of an answer than it must: as light as wrk.
+//! An HTTP/1.1 client that writes prepared bytes and reads no more of an answer than it must, so that it is not
+//! what is measured.
 
 use std::net::SocketAddr;
 

@@ -10,6 +10,7 @@ mod grpc;
 mod http1;
 mod load;
 mod machine;
+mod measured;
 mod options;
 mod pairs;
 mod plot;
@@ -19,7 +20,7 @@ mod report;
 mod sides;
 mod workload;
 
-use std::process::Command;
+use std::{env, ffi::OsString, process::Command};
 
 use anyhow::{Result, ensure};
 use clap::Parser as _;
@@ -28,7 +29,10 @@ use options::{Cli, Only, Options};
 use pairs::Bench;
 
 fn main() -> Result<()> {
-    let Cli { options, server } = Cli::parse();
+    // `just bench-load -- --only set` hands over the dashes too
+    let dashes = |(at, argument): &(usize, OsString)| *at == 1 && argument == "--";
+    let arguments = env::args_os().enumerate().filter(|argument| !dashes(argument));
+    let Cli { options, server } = Cli::parse_from(arguments.map(|(_, argument)| argument));
     match server {
         Some(server) => sides::bare::serve(server),
         None => measure(options),

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     path::PathBuf,
     rc::Rc,
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use crate::{
     goals::{Metric, Point, Yardstick},
     load::{Outcome, Shape, Target, Wire},
+    measured::Measured,
     options::{Database, Options, Protocol},
     sides::{
         Served, Side,
@@ -38,19 +40,6 @@ pub struct Bench {
     pub directory: TempDir,
     cluster: OnceCell<Cluster>,
     templates: RefCell<Templates>,
-}
-
-/// What came of a point.
-pub struct Measured {
-    pub point: Point,
-    /// The service.
-    pub ours: Vec<Outcome>,
-    /// The yardstick, run by run beside the service; none if it was measured alone.
-    pub theirs: Vec<Outcome>,
-    /// Pairs that others on the machine have spoiled.
-    pub discarded: usize,
-    /// Of an open loop.
-    pub rate: Option<f64>,
 }
 
 impl Bench {
@@ -91,8 +80,9 @@ impl Bench {
             return Ok(Rc::clone(template));
         }
         eprintln!("filling {} with {agents} agents", database.name());
-        let cluster = self.cluster_of(database)?;
+        let (cluster, started) = (self.cluster_of(database)?, Instant::now());
         let template = Template::make(&self.binary()?, database, cluster, agents, self.directory.path())?;
+        eprintln!("filled in {:.1} s", started.elapsed().as_secs_f64());
         let template = Rc::new(template);
         self.templates.borrow_mut().insert((database, agents), Rc::clone(&template));
         Ok(template)
@@ -291,28 +281,5 @@ fn wire(protocol: Protocol) -> Wire {
     match protocol {
         Protocol::Grpc => Wire::Grpc,
         Protocol::Rest => Wire::Http1,
-    }
-}
-
-impl Measured {
-    /// The ratio of each pair.
-    pub fn ratios(&self) -> Vec<f64> {
-        let pairs = self.ours.iter().zip(&self.theirs);
-        pairs.filter_map(|(ours, theirs)| self.point.metric.ratio(ours, theirs)).collect()
-    }
-}
-
-impl Metric {
-    /// What a run gave.
-    pub fn of(self, run: &Outcome) -> Option<f64> {
-        match self {
-            Self::Rate => Some(run.rate()),
-            Self::P50 => run.latency_ms(0.5),
-            Self::P99 => run.latency_ms(0.99),
-        }
-    }
-
-    fn ratio(self, ours: &Outcome, theirs: &Outcome) -> Option<f64> {
-        Some(self.of(ours)? / self.of(theirs)?)
     }
 }

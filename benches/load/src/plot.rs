@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{
     goals::Metric,
-    pairs::Measured,
+    measured::Measured,
     report::{name, verdict},
 };
 

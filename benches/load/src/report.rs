@@ -10,7 +10,8 @@ use crate::{
     goals::{Metric, Point, Yardstick},
     load::Outcome,
     machine,
-    pairs::{Bench, Measured},
+    measured::Measured,
+    pairs::Bench,
     plot,
 };
 
