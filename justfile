@@ -23,6 +23,15 @@ chart:
 ci:
     .ci/run
 
+# what single steps cost: sealing and opening, a `.env` file, a JSON body, a token
+bench *ARGS:
+    cargo bench --locked --bench micro -- {{ ARGS }}
+
+# the release binary on real sockets beside yardsticks: `just bench-load --only set --connections 16 --pairs 3`
+bench-load *ARGS:
+    cargo build --release --locked --bin superserve
+    cargo run --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/load -- {{ ARGS }}
+
 # the server, on an SQLite database in ./data
 run *ARGS:
     cargo run --locked -- serve {{ ARGS }}

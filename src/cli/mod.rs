@@ -121,6 +121,13 @@ async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context)
     }
 }
 
+/// For `benches/`: how many assignments a `.env` file has; `None` when it is refused.
+#[doc(hidden)]
+#[must_use]
+pub fn count_assignments(file: &[u8]) -> Option<usize> {
+    Some(dotenv::parse(file, false).ok()?.entries.len())
+}
+
 /// Flags, and for the operator's commands variables and files beneath them.
 fn parse(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Result<Cli, Exit> {
     let args: Vec<OsString> = args.into_iter().collect();

@@ -22,4 +22,6 @@ pub use config::Config;
 pub use error::DOMAIN;
 pub use grpc::SERVICE_NAMES;
 pub use http::openapi;
+#[doc(hidden)]
+pub use http::set_without_service;
 pub use layers::router;

@@ -14,6 +14,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{access, error::refusal};
 use crate::service::Service;
 
+#[doc(hidden)]
+pub use secrets::set_without_service;
+
 /// The OpenAPI document of the REST surface, as JSON.
 #[must_use]
 pub fn openapi() -> String {

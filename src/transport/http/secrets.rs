@@ -18,8 +18,8 @@ use super::{
     openapi::{ReadErrors, WriteErrors},
 };
 use crate::{
-    domain::{Fault, FaultCode, SecretMetadata},
-    service::{DeleteSecret, Error, SetSecrets, Written},
+    domain::{Fault, FaultCode, Limits, SecretMetadata, SecretName, SecretValue},
+    service::{DeleteSecret, Error, RawEntry, SetSecrets, Written},
     transport::{
         error::{to_conditional_response, to_response},
         timestamp::to_rfc3339,
@@ -134,6 +134,19 @@ pub(super) async fn set(
         }
         Err(error) => to_conditional_response(&error),
     }
+}
+
+/// For `benches/`: what a body goes through on its way to the service, and the names on their way back.
+#[doc(hidden)]
+#[must_use]
+pub fn set_without_service(body: &[u8]) -> Option<String> {
+    let SetBody { entries, faults: _ } = SetBody::read(super::json::Json::parse(body).ok()?);
+    let (limits, mut keys) = (Limits::default(), Vec::new());
+    for RawEntry { key, mut value } in entries {
+        keys.push(SecretName::new(&key, &limits).ok()?.to_string());
+        SecretValue::new(std::mem::take(&mut *value), &limits).ok()?;
+    }
+    serde_json::to_string(&KeysBody { keys, warnings: Vec::new() }).ok()
 }
 
 /// Lists the keys that are set, and never a value.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Keeps one throw-away PostgreSQL cluster for the process that holds our standard input. Run by `sh`, with the
-# directory of PostgreSQL's programs as $1.
+# directory of PostgreSQL's programs as $1 and, if it is not to be 300, the most connections as $2.
 #
 # The first line of input is the superuser's password. Then come commands, each answered by one line:
 #   start PORT…  on the first of these ports that is free: "started PORT DIRECTORY"
@@ -11,6 +11,7 @@
 
 trap '' HUP INT TERM # ours is the last hand on the cluster
 bin=$1
+connections=${2:-300}
 umask 077
 cd / || exit 1
 exec 3>&1 4<&0 >/dev/null </dev/null
@@ -52,7 +53,7 @@ make_cluster() {
 
 start() {
   for port in "$@"; do
-    options="-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories= -c max_connections=300"
+    options="-c listen_addresses=127.0.0.1 -c port=$port -c unix_socket_directories= -c max_connections=$connections"
     if pg_ctl --log="$dir/log" --options="$options" --timeout=60 --wait start; then
       answer started "$port" "$dir"
       return
