@@ -32,6 +32,14 @@ bench-load *ARGS:
     cargo build --release --locked --bin superserve
     cargo run --release --locked --manifest-path benches/load/Cargo.toml --target-dir target/load -- {{ ARGS }}
 
+# the chart in a real Kubernetes, which is built the first time; as root, after tests/cluster/system.sh
+cluster-test:
+    tests/cluster/check.sh
+
+# the same with two nodes: nodes that go, kills, failures, autoscaling
+cluster-test-long:
+    tests/cluster/check-long.sh
+
 # the server, on an SQLite database in ./data
 run *ARGS:
     cargo run --locked -- serve {{ ARGS }}
