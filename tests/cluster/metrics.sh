@@ -16,6 +16,7 @@ patches:
     patch: |
       - {op: add, path: /spec/template/spec/containers/0/args/-, value: --kubelet-insecure-tls}
       - {op: add, path: /spec/template/spec/containers/0/args/-, value: --metric-resolution=10s}
+      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --kubelet-request-timeout=5s}
       - {op: replace, path: /spec/template/spec/containers/0/readinessProbe/initialDelaySeconds, value: 1}
       - {op: add, path: /spec/template/spec/nodeSelector/kubernetes.io~1hostname, value: node1}
 END
