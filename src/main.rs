@@ -6,6 +6,9 @@ use std::{io, process::ExitCode, time::Duration};
 /// for its outcome, and it cannot be interrupted.
 const GRACE: Duration = Duration::from_secs(1);
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> io::Result<ExitCode> {
     superserve::telemetry::tell_panics_by_place();
     let runtime = tokio::runtime::Runtime::new()?;

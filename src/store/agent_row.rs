@@ -1,6 +1,6 @@
 //! Agents as far as their secrets depend on them, and how they are picked out of what is read for many.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::HashMap;
 
 use sea_orm::{EntityTrait as _, FromQueryResult, QuerySelect as _};
 
@@ -34,12 +34,12 @@ pub struct AgentRow {
 /// What [`AgentRow`] is read from.
 #[derive(FromQueryResult)]
 pub(super) struct AgentColumns {
-    id: String,
-    tenant_id: String,
-    revision: i64,
-    required_secrets: String,
-    kek_id: String,
-    wrapped_key: Vec<u8>,
+    pub(super) id: String,
+    pub(super) tenant_id: String,
+    pub(super) revision: i64,
+    pub(super) required_secrets: String,
+    pub(super) kek_id: String,
+    pub(super) wrapped_key: Vec<u8>,
 }
 
 /// An agent that somebody asks for, and the tenant whose it must be for him to get it.
@@ -51,6 +51,10 @@ pub(super) struct OfTenant {
 // === impl AgentColumns ===
 
 impl AgentColumns {
+    /// What they are called.
+    pub(super) const NAMES: [&str; 6] =
+        ["id", "tenant_id", "revision", "required_secrets", "kek_id", "wrapped_key"];
+
     /// A query of these columns.
     pub(super) fn select() -> sea_orm::Select<agent::Entity> {
         agent::Entity::find().select_only().columns([
@@ -61,17 +65,6 @@ impl AgentColumns {
             agent::Column::KekId,
             agent::Column::WrappedKey,
         ])
-    }
-
-    /// The agent's entry among what is found; a new one if this is its first row.
-    pub(super) fn entry_in<T>(
-        self,
-        found: &mut HashMap<AgentId, (AgentRow, Vec<T>)>,
-    ) -> Result<&mut (AgentRow, Vec<T>), Error> {
-        match found.entry(AgentId::from_stored(self.id.clone())) {
-            Entry::Occupied(entry) => Ok(entry.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert((AgentRow::try_from(self)?, Vec::new()))),
-        }
     }
 }
 

@@ -119,7 +119,8 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .foreign_keys(true)
         // What is deleted (data keys!) is overwritten, not only unlinked
         .pragma("secure_delete", "ON")
-        .pragma("cache_size", "-16000")
+        // Pages, of each connection, in KiB; the system keeps the file in memory anyway
+        .pragma("cache_size", "-2000")
         .disable_statement_logging();
     let cannot =
         |error: sqlx::Error| Error::Setup(format!("cannot open the database {}: {error}", path.display()));

@@ -3,18 +3,15 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sea_orm::{
-    ConnectionTrait, FromQueryResult, JoinType, QueryFilter as _, QuerySelect as _, RelationTrait as _,
-    sea_query::{Expr, Func, SimpleExpr},
-};
+use sea_orm::ConnectionTrait;
+use serde::Deserialize;
 
 use super::{
     AgentRow, Error, Store,
-    agent_row::{AgentColumns, OfTenant},
+    agent_row::OfTenant,
     batch::Together,
-    entity::{agent, secret},
+    gathered::{self, Column, Gathered, Hex},
     pool::Pool,
-    rows::is_among,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
@@ -42,21 +39,9 @@ pub struct StoredSecret {
     pub previous: Option<(usize, Timestamp)>,
 }
 
-/// An agent beside one of its secrets; the secret's columns are NULL when it has none.
-#[derive(FromQueryResult)]
-struct JoinedRow {
-    #[sea_orm(nested)]
-    agent: AgentColumns,
-    secret_name: Option<String>,
-    secret_version: Option<i64>,
-    secret_fingerprint: Option<Vec<u8>>,
-    secret_sealed_bytes: Option<i64>,
-    secret_created_at: Option<i64>,
-    secret_updated_at: Option<i64>,
-    secret_updated_by: Option<String>,
-    secret_previous_bytes: Option<i64>,
-    secret_previous_until: Option<i64>,
-}
+/// The metadata of a secret, as it is gathered.
+#[derive(Deserialize)]
+struct Row(String, i64, Hex, usize, i64, i64, String, Option<usize>, Option<i64>);
 
 /// Reads agents with the metadata of their secrets, many in one statement.
 pub(super) struct Metadata(pub(super) Pool);
@@ -95,71 +80,50 @@ pub(super) async fn read(
     connection: &impl ConnectionTrait,
     agents: Vec<String>,
 ) -> Result<HashMap<AgentId, AgentWithMetadata>, Error> {
-    let backend = connection.get_database_backend();
-    let rows = AgentColumns::select()
-        .filter(is_among((agent::Entity, agent::Column::Id), agents, backend))
-        .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
-        .column_as(secret::Column::Name, "secret_name")
-        .column_as(secret::Column::Version, "secret_version")
-        .column_as(secret::Column::Fingerprint, "secret_fingerprint")
-        .column_as(secret::Column::CreatedAt, "secret_created_at")
-        .column_as(secret::Column::UpdatedAt, "secret_updated_at")
-        .column_as(secret::Column::UpdatedBy, "secret_updated_by")
-        .column_as(secret::Column::PreviousUntil, "secret_previous_until")
-        .expr_as(length_of(secret::Column::Sealed), "secret_sealed_bytes")
-        .expr_as(length_of(secret::Column::PreviousSealed), "secret_previous_bytes")
-        .into_model::<JoinedRow>()
-        .all(connection)
-        .await?;
-    let mut found: HashMap<AgentId, AgentWithMetadata> = HashMap::new();
-    for row in rows {
-        let (agent, secret) = row.split();
-        let (_, secrets) = agent.entry_in(&mut found)?;
-        secrets.extend(secret);
-    }
-    for (_, secrets) in found.values_mut() {
-        secrets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    }
-    Ok(found)
+    gathered::read::<Row>(connection, agents).await
 }
 
-// === impl JoinedRow ===
+// === impl Row ===
 
-impl JoinedRow {
-    fn split(self) -> (AgentColumns, Option<StoredSecret>) {
-        let Self {
-            agent,
-            secret_name,
-            secret_version,
-            secret_fingerprint,
-            secret_sealed_bytes,
-            secret_created_at,
-            secret_updated_at,
-            secret_updated_by,
-            secret_previous_bytes,
-            secret_previous_until,
-        } = self;
-        let bytes = |length: i64| usize::try_from(length).unwrap_or(usize::MAX);
-        let secret = || {
-            Some(StoredSecret {
-                name: SecretName::from_stored(secret_name?),
-                version: Revision(secret_version?),
-                fingerprint: secret_fingerprint?,
-                sealed_bytes: bytes(secret_sealed_bytes?),
-                created_at: Timestamp(secret_created_at?),
-                updated_at: Timestamp(secret_updated_at?),
-                updated_by: secret_updated_by?,
-                previous: secret_previous_bytes
-                    .zip(secret_previous_until)
-                    .map(|(length, until)| (bytes(length), Timestamp(until))),
-            })
-        };
-        (agent, secret())
+impl Gathered for Row {
+    const COLUMNS: &'static [Column] = &[
+        Column::Plain("name"),
+        Column::Plain("version"),
+        Column::Bytes("fingerprint"),
+        Column::Length("sealed"),
+        Column::Plain("created_at"),
+        Column::Plain("updated_at"),
+        Column::Plain("updated_by"),
+        Column::Length("previous_sealed"),
+        Column::Plain("previous_until"),
+    ];
+    type Secret = StoredSecret;
+
+    fn into_secret(self) -> StoredSecret {
+        let Self(
+            name,
+            version,
+            Hex(fingerprint),
+            sealed_bytes,
+            created_at,
+            updated_at,
+            updated_by,
+            previous_bytes,
+            previous_until,
+        ) = self;
+        StoredSecret {
+            name: SecretName::from_stored(name),
+            version: Revision(version),
+            fingerprint,
+            sealed_bytes,
+            created_at: Timestamp(created_at),
+            updated_at: Timestamp(updated_at),
+            updated_by,
+            previous: previous_bytes.zip(previous_until.map(Timestamp)),
+        }
     }
-}
 
-/// The length of a sealed value, so that it need not be read to be known.
-fn length_of(column: secret::Column) -> SimpleExpr {
-    let length = Func::cust("LENGTH").arg(Expr::col((secret::Entity, column)));
-    Func::cast_as(length, "BIGINT").into()
+    fn name(secret: &StoredSecret) -> &SecretName {
+        &secret.name
+    }
 }

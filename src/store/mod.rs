@@ -20,6 +20,7 @@ mod connect;
 mod entity;
 mod error;
 mod found;
+mod gathered;
 mod keys;
 mod metadata;
 mod migrate;
@@ -65,7 +66,7 @@ pub struct Store {
 }
 
 /// How many batches of reads of one kind may be under way.
-const READ_LANES: usize = 2;
+const READ_LANES: usize = 1;
 
 impl Store {
     fn new(reader: Pool, writer: Writer, announcer: Announcer, tasks: &TaskTracker) -> Self {

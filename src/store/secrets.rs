@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult, JoinType, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, RelationTrait as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
+use serde::Deserialize;
 
 use super::{
     AgentRow, Error, Store, Tx,
-    agent_row::{AgentColumns, OfTenant},
+    agent_row::OfTenant,
     batch::Together,
-    entity::{agent, secret},
+    entity::secret,
+    gathered::{self, Column, Gathered, Hex},
     pool::Pool,
-    rows::is_among,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
@@ -60,26 +60,9 @@ pub struct SealedWrite {
 /// An agent, and its sealed values, sorted by name.
 pub(super) type AgentWithValues = (AgentRow, Vec<SealedSecret>);
 
-/// An agent beside one of its secrets; the secret's columns are NULL when it has none.
-#[derive(FromQueryResult)]
-struct JoinedRow {
-    #[sea_orm(nested)]
-    agent: AgentColumns,
-    #[sea_orm(nested)]
-    secret: Option<SecretColumns>,
-}
-
-#[derive(FromQueryResult)]
-struct SecretColumns {
-    name: String,
-    version: i64,
-    sealed: Vec<u8>,
-    fingerprint: Vec<u8>,
-    previous_version: Option<i64>,
-    previous_sealed: Option<Vec<u8>>,
-    previous_fingerprint: Option<Vec<u8>>,
-    previous_until: Option<i64>,
-}
+/// A sealed value, as it is gathered.
+#[derive(Deserialize)]
+struct Row(String, i64, Hex, Hex, Option<i64>, Hex, Hex, Option<i64>);
 
 /// Reads agents with their sealed values, many in one statement.
 pub(super) struct Values(pub(super) Pool);
@@ -119,32 +102,7 @@ pub(super) async fn read(
     connection: &impl ConnectionTrait,
     agents: Vec<String>,
 ) -> Result<HashMap<AgentId, AgentWithValues>, Error> {
-    let backend = connection.get_database_backend();
-    let rows = AgentColumns::select()
-        .filter(is_among((agent::Entity, agent::Column::Id), agents, backend))
-        .join(JoinType::LeftJoin, secret::Relation::Agent.def().rev())
-        .columns([
-            secret::Column::Name,
-            secret::Column::Version,
-            secret::Column::Sealed,
-            secret::Column::Fingerprint,
-            secret::Column::PreviousVersion,
-            secret::Column::PreviousSealed,
-            secret::Column::PreviousFingerprint,
-            secret::Column::PreviousUntil,
-        ])
-        .into_model::<JoinedRow>()
-        .all(connection)
-        .await?;
-    let mut found: HashMap<AgentId, AgentWithValues> = HashMap::new();
-    for JoinedRow { agent, secret } in rows {
-        let (_, secrets) = agent.entry_in(&mut found)?;
-        secrets.extend(secret.map(SealedSecret::from));
-    }
-    for (_, secrets) in found.values_mut() {
-        secrets.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    }
-    Ok(found)
+    gathered::read::<Row>(connection, agents).await
 }
 
 // === impl Tx ===
@@ -167,13 +125,26 @@ impl Tx {
     }
 }
 
-// === impl SealedSecret ===
+// === impl Row ===
 
-impl From<SecretColumns> for SealedSecret {
-    fn from(row: SecretColumns) -> Self {
-        let kept = (row.previous_version, row.previous_sealed, row.previous_fingerprint, row.previous_until);
-        let previous = match kept {
-            (Some(version), Some(sealed), Some(fingerprint), Some(until)) => Some(PreviousSecret {
+impl Gathered for Row {
+    const COLUMNS: &'static [Column] = &[
+        Column::Plain("name"),
+        Column::Plain("version"),
+        Column::Bytes("fingerprint"),
+        Column::Bytes("sealed"),
+        Column::Plain("previous_version"),
+        Column::Bytes("previous_fingerprint"),
+        Column::Bytes("previous_sealed"),
+        Column::Plain("previous_until"),
+    ];
+    type Secret = SealedSecret;
+
+    fn into_secret(self) -> SealedSecret {
+        let Self(name, version, Hex(fingerprint), Hex(sealed), kept, kept_fingerprint, kept_sealed, until) =
+            self;
+        let previous = match (kept, kept_fingerprint.some(), kept_sealed.some(), until) {
+            (Some(version), Some(fingerprint), Some(sealed), Some(until)) => Some(PreviousSecret {
                 version: Revision(version),
                 fingerprint,
                 sealed,
@@ -181,12 +152,16 @@ impl From<SecretColumns> for SealedSecret {
             }),
             _ => None,
         };
-        Self {
-            name: SecretName::from_stored(row.name),
-            version: Revision(row.version),
-            fingerprint: row.fingerprint,
-            sealed: row.sealed,
+        SealedSecret {
+            name: SecretName::from_stored(name),
+            version: Revision(version),
+            fingerprint,
+            sealed,
             previous,
         }
+    }
+
+    fn name(secret: &SealedSecret) -> &SecretName {
+        &secret.name
     }
 }
