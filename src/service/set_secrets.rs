@@ -241,4 +241,11 @@ impl Transient for Stop {
             Self::NotJudged(_) => false,
         }
     }
+
+    fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Failed(error) => error.is_interrupted(),
+            Self::NotJudged(_) => false,
+        }
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! When PostgreSQL restarts, or something on the way drops what is idle, every connection of the pool is dead
 //! and says so only to whom uses it next. To try each one before it is used would cost a round trip a call. So
-//! what can be done twice without harm is done again, once, when its connection turns out to be dead; and from
-//! then on whatever lay idle at that time is tried before it is used.
+//! what can be done twice without harm is done again when its connection turns out to be dead, for as long as a
+//! call waits for a connection; and from then on whatever was there at that time is tried before it is used.
+//! A connection to a server that has become a standby counts as dead.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,13 +17,25 @@ use sea_orm::{
     Statement, TransactionTrait as _,
 };
 
-use super::error::is_dead_connection;
+use tokio::sync::mpsc;
+
+use super::{
+    error::{is_contended, is_lost},
+    patience::patiently,
+};
+
+/// What was in use when a connection was found dead is back in the pool by then, or finds out by itself.
+const IN_USE: Duration = Duration::from_secs(1);
 
 /// A pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: DatabaseConnection,
     deaths: Deaths,
+    /// How long what may be done again is.
+    patience: Duration,
+    /// Who looks for the database when a connection was found dead.
+    scout: Option<mpsc::Sender<()>>,
 }
 
 /// When a connection was last found dead. Cheap to clone.
@@ -34,18 +47,31 @@ pub(super) struct Deaths(Arc<Mutex<Option<Instant>>>);
 impl Pool {
     /// A pool whose connections are tried, before they are used, if `deaths` [may concern](Deaths::may_concern)
     /// them.
-    pub(super) fn new(connections: DatabaseConnection, deaths: Deaths) -> Self {
-        Self { connections, deaths }
+    pub(super) fn new(
+        connections: DatabaseConnection,
+        deaths: Deaths,
+        patience: Duration,
+        scout: Option<mpsc::Sender<()>>,
+    ) -> Self {
+        Self { connections, deaths, patience, scout }
     }
 
-    /// Whether the database answers.
+    /// How long what may be done again is.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether the database answers: now, and not after a wait.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        self.twice(|| self.connections.ping()).await
+        match self.noted(self.connections.ping().await) {
+            Err(error) if is_lost(&error) => self.connections.ping().await,
+            outcome => outcome,
+        }
     }
 
-    /// Begins a transaction. Nothing has happened in it when that fails.
+    /// Begins a transaction.
     pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.twice(|| self.connections.begin()).await
+        self.noted(self.connections.begin().await)
     }
 
     /// The connections as they are.
@@ -53,22 +79,34 @@ impl Pool {
         &self.connections
     }
 
-    /// Does it, and once more if its connection was dead.
-    async fn twice<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
+    /// Passes an outcome on, and takes note if its connection was dead.
+    pub(super) fn noted<T>(&self, outcome: Result<T, DbErr>) -> Result<T, DbErr> {
+        if outcome.as_ref().is_err_and(is_lost) {
+            self.lost_one();
+        }
+        outcome
+    }
+
+    /// A connection was found dead.
+    pub(super) fn lost_one(&self) {
+        self.deaths.note();
+        if let Some(scout) = &self.scout {
+            // One call is enough, and it may be on its way
+            let _is_called = scout.try_send(()).is_ok();
+        }
+    }
+
+    /// Reads, and again where its connection was dead or another transaction in the way.
+    async fn read<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        match act().await {
-            Err(error) if is_dead_connection(&error) => {
-                self.deaths.note();
-                act().await
-            }
-            outcome => outcome,
-        }
+        let may_try_again = |error: &DbErr| is_lost(error) || is_contended(error);
+        patiently(self.patience, may_try_again, async || self.noted(act().await)).await
     }
 }
 
-/// Queries are taken for reads, and done twice; what is executed is not.
+/// Queries are taken for reads, and done again; what is executed is not.
 #[async_trait]
 impl ConnectionTrait for Pool {
     fn get_database_backend(&self) -> DbBackend {
@@ -84,23 +122,25 @@ impl ConnectionTrait for Pool {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.twice(|| self.connections.query_one_raw(statement.clone())).await
+        self.read(|| self.connections.query_one_raw(statement.clone())).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.twice(|| self.connections.query_all_raw(statement.clone())).await
+        self.read(|| self.connections.query_all_raw(statement.clone())).await
     }
 }
 
 // === impl Deaths ===
 
 impl Deaths {
-    /// Whether a connection that lay idle for so long may have died with the last one that was found dead.
+    /// Whether a connection that lay idle for so long may have died with the last one that was found dead: it was
+    /// in the pool at that time, or back in it soon after.
     pub(super) fn may_concern(&self, idle_for: Duration) -> bool {
-        self.lock().is_some_and(|found| found.elapsed() < idle_for)
+        self.lock().is_some_and(|found| found.elapsed() < idle_for.saturating_add(IN_USE))
     }
 
-    fn note(&self) {
+    /// One was found dead.
+    pub(super) fn note(&self) {
         *self.lock() = Some(Instant::now());
     }
 
@@ -114,11 +154,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lay_idle_when_one_was_found_dead_is_suspect() {
+    fn what_was_there_when_one_was_found_dead_is_suspect() {
         let deaths = Deaths::default();
         assert!(!deaths.may_concern(Duration::MAX), "none was found dead");
         deaths.note();
         assert!(deaths.may_concern(Duration::MAX));
+        assert!(deaths.may_concern(Duration::ZERO), "it may have been in use");
+        *deaths.lock() = Instant::now().checked_sub(2 * IN_USE);
         assert!(!deaths.may_concern(Duration::ZERO), "it was used since");
     }
 }

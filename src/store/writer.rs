@@ -1,17 +1,13 @@
 //! Transactions.
 //!
-//! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another
-//! one. On SQLite one task owns the one connection that writes: writes that arrive together share a
+//! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another one, or lost
+//! its connection before it was to be committed; for as long as a call waits for a connection. On SQLite one task owns the one connection that writes: writes that arrive together share a
 //! transaction, each in a savepoint of its own, and so share the fsync that makes them durable. A write
 //! that fails rolls back to its savepoint and leaves its neighbours alone; one whose caller has gone is not
 //! begun. Until their transaction is committed nobody is told anything, not even a refusal: it may rest on
 //! what a neighbour wrote.
 
-use std::{
-    fmt,
-    panic::AssertUnwindSafe,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, panic::AssertUnwindSafe};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -22,19 +18,13 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, Transient, pool::Pool};
+use super::{Error, Store, Transient, patience::patiently, pool::Pool};
 
 /// The most writes in one SQLite transaction: more would make the first wait long for the last.
 const GROUP: usize = 64;
 
 /// Writes that may wait for SQLite before callers wait to be let in.
 const QUEUE: usize = 1024;
-
-/// How often a PostgreSQL transaction that met another one is run in all.
-const ATTEMPTS: u32 = 6;
-
-/// The longest pause before the second run; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
 /// A transaction: what happens in it happens as a whole or not at all.
 #[derive(Debug)]
@@ -94,16 +84,14 @@ where
     E: From<Error> + Transient,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..ATTEMPTS {
-        match attempt(pool, &operation).await {
-            Err(error) if error.is_transient() => {}
-            outcome => return outcome,
+    let noted = async || {
+        let outcome = attempt(pool, &operation).await;
+        if outcome.as_ref().is_err_and(E::is_interrupted) {
+            pool.lost_one();
         }
-        tokio::time::sleep(jittered(pause)).await;
-        pause = pause.saturating_mul(2);
-    }
-    attempt(pool, &operation).await
+        outcome
+    };
+    patiently(pool.patience(), E::is_transient, noted).await
 }
 
 async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>
@@ -114,7 +102,7 @@ where
     let tx = Tx(pool.begin().await.map_err(Error::from)?);
     match run(operation, &tx).await {
         Ok(value) => {
-            tx.0.commit().await.map_err(Error::from)?;
+            pool.noted(tx.0.commit().await).map_err(Error::of_commit)?;
             Ok(value)
         }
         Err(error) => {
@@ -133,13 +121,6 @@ where
 {
     let running = AssertUnwindSafe(async { operation(tx).await });
     running.catch_unwind().await.unwrap_or_else(|_panic| Err(Error::Panicked.into()))
-}
-
-/// Some part of the pause, so that transactions that met do not meet again. Nothing secret depends on it.
-#[expect(clippy::disallowed_methods, reason = "the clock's lowest digits serve as dice")]
-fn jittered(pause: Duration) -> Duration {
-    let dice = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos() % 1000);
-    pause.mul_f64(f64::from(dice) / 1000.0)
 }
 
 async fn write_queued<T, E, F>(queue: &mpsc::Sender<Box<dyn Job>>, operation: F) -> Result<T, E>

@@ -29,6 +29,8 @@ mod cors;
 mod durability;
 mod errors;
 mod examples;
+mod failover;
+mod failover_hosts;
 mod failures;
 mod faults;
 mod first_run;

@@ -252,6 +252,7 @@ impl Scene {
             url: url.parse().unwrap(),
             max_connections: 8,
             acquire_timeout: Duration::from_secs(10),
+            notifications: true,
         };
         let store = Store::open(&config, &TaskTracker::new()).await.unwrap();
         assert!(!store.migrate(&config).await.unwrap().is_empty());

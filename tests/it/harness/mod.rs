@@ -3,6 +3,7 @@
 //! | part | gives |
 //! |---|---|
 //! | [`postgres`] | a throw-away PostgreSQL cluster, and a database of its own for each test |
+//! | [`patroni`] | a PostgreSQL of three members that fails over |
 //! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
@@ -20,6 +21,7 @@ pub(crate) mod cli;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
+pub(crate) mod patroni;
 pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod relay;

@@ -159,6 +159,11 @@ impl Drop for Cluster {
 // === impl Database ===
 
 impl Database {
+    /// A database that is there, of a server that goes with the test.
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, drop_at: None }
+    }
+
     /// Makes an empty database on the server that all tests share. `None` where there is no server.
     ///
     /// # Panics

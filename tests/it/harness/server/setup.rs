@@ -69,6 +69,11 @@ impl Setup {
         self
     }
 
+    /// Gives the server another way to the database.
+    pub(crate) fn database_url(self, url: &str) -> Self {
+        self.env("SUPERSERVE_DATABASE_URL", url)
+    }
+
     /// Starts the server and waits until it listens. PostgreSQL gets its schema and its keyring before, as nothing is
     /// made there by itself.
     ///
