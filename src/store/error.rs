@@ -106,6 +106,11 @@ fn classify(error: &DbErr) -> Class {
 /// Whether a connection is of no more use: cut off, or ended by PostgreSQL (SQLSTATE 57P..: it shut down, it
 /// crashed, the session was idle too long), or to a server that takes no writes (25006), which others do.
 pub(super) fn is_lost(error: &DbErr) -> bool {
+    // So the driver calls it when somebody hangs up before a word was said: a proxy that knows of no server
+    if matches!(error, DbErr::Conn(RuntimeErr::SqlxError(cause)) if matches!(**cause, sqlx::Error::Protocol(_)))
+    {
+        return true;
+    }
     let Some(error) = driver_error(error) else { return false };
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(error, sqlx::Error::Io(_)) || code.is_some_and(|code| code == "25006" || code.starts_with("57P"))

@@ -46,6 +46,33 @@ async fn one_address_is_followed() {
 }
 
 #[tokio::test]
+async fn an_address_without_a_server_is_waited_for() {
+    let Some(pair) = Pair::start().await else { return };
+    let behind = Arc::new(Mutex::new(Some(pair.address(0))));
+    let address = {
+        let behind = Arc::clone(&behind);
+        relay(move || behind.lock().ok().and_then(|address| *address))
+    };
+    let store = open(&Pair::url(&[address.port()])).await.unwrap();
+    write_all(&store, 0).await;
+    // As a proxy does that knows of no primary: it hangs up, on those who were there and on those who come
+    *behind.lock().unwrap() = None;
+    let mut connection = pair.connect(0).await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'superserve'";
+    sqlx::raw_sql(end).execute(&mut connection).await.unwrap();
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        *behind.lock().unwrap() = Some(pair.address(0));
+    };
+    let read = join_all((0..10).map(|_| store.known_keys()));
+    let ((), (), read) = tokio::join!(write_all(&store, 1), back, read);
+    for keys in read {
+        assert!(keys.unwrap().is_empty());
+    }
+    assert_eq!(pair.tenants(0, 1).await, 20);
+}
+
+#[tokio::test]
 async fn a_server_that_is_gone_is_left() {
     let Some(mut pair) = Pair::start().await else { return };
     let store = pair.open_both().await;

@@ -14,7 +14,7 @@ use super::{BINARY, Server};
 use crate::harness::{
     Database,
     cli::{self, Cli},
-    search_path,
+    environment, search_path,
 };
 
 /// How a server is to be started.
@@ -96,7 +96,8 @@ impl Setup {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let binary = environment("SUPERSERVE_BIN").unwrap_or_else(|| BINARY.to_owned());
+        let mut command = Command::new(binary);
         command
             .args(arguments)
             .env_clear()
