@@ -5,24 +5,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// The longest pause before the second run; it doubles each time, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// Short enough that a database that is back is not kept waiting for.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+/// Short, so that who has waited long is not always behind those who have just come.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Does it until its outcome is one to keep, or `limit` is over; then the last one counts. What is under way is not
-/// cut short.
+/// How long one is run again that met others: longer than a call may take, whose end ends this too.
+pub(super) const CONTENDED: Duration = Duration::from_secs(60);
+
+/// Does it until its outcome is one to keep. `limit` says for how long from the beginning, if at all, an error is
+/// none to keep. What is under way is not cut short.
 pub(super) async fn patiently<T, E, F>(
-    limit: Duration,
-    may_try_again: impl Fn(&E) -> bool,
+    limit: impl Fn(&E) -> Option<Duration>,
     act: impl Fn() -> F,
 ) -> Result<T, E>
 where
     F: Future<Output = Result<T, E>>,
 {
-    let until = Instant::now() + limit;
+    let begin = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         match act().await {
-            Err(error) if may_try_again(&error) && Instant::now() < until => {}
+            Err(error) if limit(&error).is_some_and(|limit| begin.elapsed() < limit) => {}
             outcome => return outcome,
         }
         tokio::time::sleep(jittered(pause)).await;
@@ -52,7 +54,8 @@ mod tests {
             let run = runs.replace(runs.get() + 1);
             outcomes.get(run).copied().unwrap_or(Err("again"))
         };
-        let outcome = patiently(limit, |error| *error == "again", || act()).await;
+        let limit = |error: &&str| (*error == "again").then_some(limit);
+        let outcome = patiently(limit, || act()).await;
         (outcome, runs.get())
     }
 

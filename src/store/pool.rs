@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{
     error::{is_contended, is_lost},
-    patience::patiently,
+    patience::{CONTENDED, patiently},
 };
 
 /// What was in use when a connection was found dead is back in the pool by then, or finds out by itself.
@@ -32,8 +32,10 @@ const IN_USE: Duration = Duration::from_secs(1);
 pub(super) struct Pool {
     connections: DatabaseConnection,
     deaths: Deaths,
-    /// How long what may be done again is.
+    /// How long what lost its connection is done again.
     patience: Duration,
+    /// Those who met others take turns.
+    turns: Arc<tokio::sync::Mutex<()>>,
     /// Who looks for the database when a connection was found dead.
     scout: Option<mpsc::Sender<()>>,
 }
@@ -53,10 +55,16 @@ impl Pool {
         patience: Duration,
         scout: Option<mpsc::Sender<()>>,
     ) -> Self {
-        Self { connections, deaths, patience, scout }
+        Self { connections, deaths, patience, turns: Arc::default(), scout }
     }
 
-    /// How long what may be done again is.
+    /// Waits for the turn of a transaction that met others and is to be run again. Where a database ends all but one
+    /// of those that meet, they would else go on ending each other, and who came first would not be served first.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns.lock().await
+    }
+
+    /// How long what lost its connection is done again.
     pub(super) fn patience(&self) -> Duration {
         self.patience
     }
@@ -101,8 +109,12 @@ impl Pool {
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let may_try_again = |error: &DbErr| is_lost(error) || is_contended(error);
-        patiently(self.patience, may_try_again, async || self.noted(act().await)).await
+        let limit = |error: &DbErr| match error {
+            _ if is_lost(error) => Some(self.patience),
+            _ if is_contended(error) => Some(CONTENDED),
+            _ => None,
+        };
+        patiently(limit, async || self.noted(act().await)).await
     }
 }
 

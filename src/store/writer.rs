@@ -1,13 +1,17 @@
 //! Transactions.
 //!
 //! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another one, or lost
-//! its connection before it was to be committed; for as long as a call waits for a connection. On SQLite one task owns the one connection that writes: writes that arrive together share a
+//! its connection before it was to be committed. On SQLite one task owns the one connection that writes: writes that arrive together share a
 //! transaction, each in a savepoint of its own, and so share the fsync that makes them durable. A write
 //! that fails rolls back to its savepoint and leaves its neighbours alone; one whose caller has gone is not
 //! begun. Until their transaction is committed nobody is told anything, not even a refusal: it may rest on
 //! what a neighbour wrote.
 
-use std::{fmt, panic::AssertUnwindSafe};
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -18,7 +22,11 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, Transient, patience::patiently, pool::Pool};
+use super::{
+    Error, Store, Transient,
+    patience::{CONTENDED, patiently},
+    pool::Pool,
+};
 
 /// The most writes in one SQLite transaction: more would make the first wait long for the last.
 const GROUP: usize = 64;
@@ -84,14 +92,23 @@ where
     E: From<Error> + Transient,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
+    let has_met = AtomicBool::new(false);
     let noted = async || {
+        let _turn = if has_met.load(Ordering::Relaxed) { Some(pool.turn().await) } else { None };
         let outcome = attempt(pool, &operation).await;
-        if outcome.as_ref().is_err_and(E::is_interrupted) {
-            pool.lost_one();
+        match &outcome {
+            Err(error) if error.is_interrupted() => pool.lost_one(),
+            Err(error) if error.is_transient() => has_met.store(true, Ordering::Relaxed),
+            _ => {}
         }
         outcome
     };
-    patiently(pool.patience(), E::is_transient, noted).await
+    let limit = |error: &E| match error {
+        _ if error.is_interrupted() => Some(pool.patience()),
+        _ if error.is_transient() => Some(CONTENDED),
+        _ => None,
+    };
+    patiently(limit, noted).await
 }
 
 async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>

@@ -16,7 +16,7 @@ use superserve::{
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Database, on_each_database, postgres::Cluster, steps::Sql};
+use crate::harness::{Database, engine, on_each_database, postgres::Cluster, steps::Sql};
 
 on_each_database!(
     tenants_never_meet,
@@ -252,7 +252,7 @@ impl Scene {
             url: url.parse().unwrap(),
             max_connections: 8,
             acquire_timeout: Duration::from_secs(10),
-            notifications: true,
+            notifications: !engine::is_distributed(),
         };
         let store = Store::open(&config, &TaskTracker::new()).await.unwrap();
         assert!(!store.migrate(&config).await.unwrap().is_empty());

@@ -26,7 +26,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{environment, programs::say_once, search_path};
+use super::{engine, environment, programs::say_once, search_path};
 
 const GUARD: &str = include_str!("postgres.sh");
 
@@ -217,6 +217,10 @@ async fn create_database(server_url: &str) -> (String, String) {
     let mut connection = PgConnection::connect(server_url).await.expect("PostgreSQL answers");
     let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::raw_sql(create).execute(&mut connection).await.expect("a database is made");
+    for setting in engine::database_settings() {
+        let alter = AssertSqlSafe(format!("ALTER DATABASE {name} SET {setting}"));
+        sqlx::raw_sql(alter).execute(&mut connection).await.expect("a database is set");
+    }
     let mut url = url::Url::parse(server_url).expect("TEST_DATABASE_URL is a URL");
     url.set_path(&name);
     (url.into(), name)

@@ -14,7 +14,7 @@ use super::{BINARY, Server};
 use crate::harness::{
     Database,
     cli::{self, Cli},
-    environment, search_path,
+    engine, environment, search_path,
 };
 
 /// How a server is to be started.
@@ -107,6 +107,7 @@ impl Setup {
             .env("SUPERSERVE_BOOTSTRAP_TOKEN", self.stores.admin_token.expose());
         if let Database::Postgres(database) = &self.stores.database {
             command.env("SUPERSERVE_DATABASE_URL", database.url());
+            command.envs(engine::server_settings().iter().copied());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for name in &self.unset {
