@@ -9,7 +9,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(4);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long one is run again that met others: longer than a call may take, whose end ends this too.
-pub(super) const CONTENDED: Duration = Duration::from_secs(60);
+pub(super) const CONTENDED: Duration = Duration::from_mins(1);
 
 /// Does it until its outcome is one to keep. `limit` says for how long from the beginning, if at all, an error is
 /// none to keep. What is under way is not cut short.
@@ -55,7 +55,7 @@ mod tests {
             outcomes.get(run).copied().unwrap_or(Err("again"))
         };
         let limit = |error: &&str| (*error == "again").then_some(limit);
-        let outcome = patiently(limit, || act()).await;
+        let outcome = patiently(limit, act).await;
         (outcome, runs.get())
     }
 

@@ -109,10 +109,8 @@ impl Pool {
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        let limit = |error: &DbErr| match error {
-            _ if is_lost(error) => Some(self.patience),
-            _ if is_contended(error) => Some(CONTENDED),
-            _ => None,
+        let limit = |error: &DbErr| {
+            if is_lost(error) { Some(self.patience) } else { is_contended(error).then_some(CONTENDED) }
         };
         patiently(limit, async || self.noted(act().await)).await
     }

@@ -103,10 +103,8 @@ where
         }
         outcome
     };
-    let limit = |error: &E| match error {
-        _ if error.is_interrupted() => Some(pool.patience()),
-        _ if error.is_transient() => Some(CONTENDED),
-        _ => None,
+    let limit = |error: &E| {
+        if error.is_interrupted() { Some(pool.patience()) } else { error.is_transient().then_some(CONTENDED) }
     };
     patiently(limit, noted).await
 }

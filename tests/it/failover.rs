@@ -36,9 +36,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// Writes that have to succeed before and after the failover.
 const ENOUGH: usize = 100;
 
-/// What happens to the leader, and the longest that it may keep anybody from writing: about three times what was
-/// measured, for machines that are busy.
-const DRILLS: [(&str, fn(&mut Patroni) -> String, Duration); 3] = [
+/// What happens to the leader; gives its name.
+type Act = fn(&mut Patroni) -> String;
+
+/// The drills, and the longest that each may keep anybody from writing: more than twice what was measured, for machines
+/// that are busy.
+const DRILLS: [(&str, Act, Duration); 3] = [
     ("planned switchover", Patroni::switch_over, Duration::from_secs(15)),
     ("kill -9 of PostgreSQL", Patroni::kill_postgres, Duration::from_secs(25)),
     ("kill -9 of a whole member", Patroni::kill_member, Duration::from_secs(50)),

@@ -53,6 +53,7 @@ mod rest;
 mod rotation;
 mod runs;
 mod runtime;
+mod scaling;
 mod secrecy;
 mod shutdown;
 mod smoke;

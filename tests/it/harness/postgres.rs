@@ -21,12 +21,17 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{engine, environment, programs::say_once, search_path};
+use super::{
+    engine, environment,
+    programs::{processor_time, say_once},
+    search_path,
+};
 
 const GUARD: &str = include_str!("postgres.sh");
 
@@ -107,6 +112,14 @@ impl Cluster {
     /// Makes an empty database in this cluster.
     pub(crate) async fn create_database(&self) -> Database {
         Database { url: create_database(&self.url("postgres")).await.0, drop_at: None }
+    }
+
+    /// The time that processors have spent on the server and on those it started that are still there.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let file = fs::read_to_string(self.directory.join("data/postmaster.pid")).expect("it runs");
+        let leader = file.lines().next().expect("a process");
+        let children = fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).expect("it runs");
+        [leader].into_iter().chain(children.split_whitespace()).filter_map(processor_time).sum()
     }
 
     /// Stops the server in order; clients are cut off.
