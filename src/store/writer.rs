@@ -94,8 +94,7 @@ where
 {
     let has_met = AtomicBool::new(false);
     let noted = async || {
-        let _turn = if has_met.load(Ordering::Relaxed) { Some(pool.turn().await) } else { None };
-        let outcome = attempt(pool, &operation).await;
+        let outcome = attempt(pool, &operation, has_met.load(Ordering::Relaxed)).await;
         match &outcome {
             Err(error) if error.is_interrupted() => pool.lost_one(),
             Err(error) if error.is_transient() => has_met.store(true, Ordering::Relaxed),
@@ -109,12 +108,14 @@ where
     patiently(limit, noted).await
 }
 
-async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>
+async fn attempt<T, E, F>(pool: &Pool, operation: &F, in_turn: bool) -> Result<T, E>
 where
     E: From<Error>,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
     let tx = Tx(pool.begin().await.map_err(Error::from)?);
+    // Not before there is a connection: who waits for one in vain must not keep the others waiting
+    let _turn = if in_turn { Some(pool.turn().await) } else { None };
     match run(operation, &tx).await {
         Ok(value) => {
             pool.noted(tx.0.commit().await).map_err(Error::of_commit)?;
