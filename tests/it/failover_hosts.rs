@@ -112,7 +112,8 @@ async fn a_database_without_a_primary_is_not_opened() {
 async fn a_server_follows_its_database_with_its_listener() {
     let Some(pair) = Pair::start().await else { return };
     let both = Pair::url(&[pair.0[0].port(), pair.0[1].port()]);
-    let server = Server::start(Database::Postgres(Postgres::at(both)));
+    let server = Server::with(Database::Postgres(Postgres::at(both)));
+    let server = server.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true").start();
     let is_said = async |word: &str, times: usize| {
         eventually(word, async || (server.log().matches(word).count() >= times).then_some(())).await;
     };
@@ -169,7 +170,8 @@ async fn open(url: &str) -> Result<Store, Error> {
     let config = Config {
         url: url.parse()?,
         max_connections: 8,
-        acquire_timeout: Duration::from_secs(10),
+        // That they follow is tried here, not how soon on a busy machine
+        acquire_timeout: Duration::from_secs(20),
         notifications: true,
     };
     let store = Store::open(&config, &TaskTracker::new()).await?;
