@@ -113,7 +113,7 @@ async fn a_server_follows_its_database_with_its_listener() {
     let Some(pair) = Pair::start().await else { return };
     let both = Pair::url(&[pair.0[0].port(), pair.0[1].port()]);
     let server = Server::with(Database::Postgres(Postgres::at(both)));
-    let server = server.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true").start();
+    let server = server.with_notifications().start();
     let is_said = async |word: &str, times: usize| {
         eventually(word, async || (server.log().matches(word).count() >= times).then_some(())).await;
     };

@@ -69,6 +69,11 @@ impl Setup {
         self
     }
 
+    /// Lets the server use LISTEN/NOTIFY, whatever the engine of the run is.
+    pub(crate) fn with_notifications(self) -> Self {
+        self.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true")
+    }
+
     /// Gives the server another way to the database.
     pub(crate) fn database_url(self, url: &str) -> Self {
         self.env("SUPERSERVE_DATABASE_URL", url)
