@@ -51,6 +51,9 @@ pub struct StorageSettings {
     /// Tell other replicas of changes by LISTEN/NOTIFY; without it they look every 5 seconds
     #[arg(long, env = "SUPERSERVE_DATABASE_NOTIFICATIONS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     pub database_notifications: bool,
+    /// Let calls about several agents share statements of PostgreSQL; without it no statement names two agents
+    #[arg(long, env = "SUPERSERVE_DATABASE_BATCHING", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub database_batching: bool,
     /// Keyring file [default: `keyring.json` in the data directory]
     #[arg(long, env = "SUPERSERVE_KEYRING", value_name = "FILE")]
     pub keyring: Option<PathBuf>,
@@ -179,6 +182,7 @@ impl StorageSettings {
                 max_connections,
                 acquire_timeout: ACQUIRE_TIMEOUT,
                 notifications: self.database_notifications,
+                batching: self.database_batching,
             },
             keyring: self.keyring.clone().unwrap_or_else(|| self.data_dir.join("keyring.json")),
         })

@@ -53,6 +53,8 @@ pub struct Config {
     pub acquire_timeout: Duration,
     /// Whether word of changes goes by LISTEN/NOTIFY, on PostgreSQL.
     pub notifications: bool,
+    /// Whether calls about several agents may share a statement, on PostgreSQL.
+    pub batching: bool,
 }
 
 /// Where the database is. It prints without user, password and options.
@@ -146,7 +148,7 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
     let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
     let reader = Pool::new(reader, Deaths::default(), config.acquire_timeout, None);
     let writer = Writer::queue(writer, tasks);
-    Ok(Store::new(reader, writer, Announcer::Nobody, tasks))
+    Ok(Store::new(reader, writer, Announcer::Nobody, true, tasks))
 }
 
 async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
@@ -177,7 +179,7 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
     } else {
         Announcer::Nobody
     };
-    Ok(Store::new(reader, writer, announcer, tasks))
+    Ok(Store::new(reader, writer, announcer, config.batching, tasks))
 }
 
 /// Waits for a server that takes writes.

@@ -13,13 +13,17 @@ use futures_util::{
 };
 use sqlx::{Connection, PgConnection};
 use superserve::{
-    domain::{TenantId, Timestamp},
+    domain::{SecretName, TenantId, Timestamp},
     store::{Config, Error, Store, Tx},
 };
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{
-    Database, eventually, postgres::Cluster, postgres::Database as Postgres, relay::relay, server::Server,
+use crate::{
+    harness::{
+        Database, engine, eventually, postgres::Cluster, postgres::Database as Postgres, relay::relay,
+        server::Server,
+    },
+    store::{agent_id, deploying, putting, question, tenant},
 };
 
 /// Two servers with the same role and, once it was migrated, the same schema. One of them takes writes.
@@ -43,6 +47,45 @@ async fn one_address_is_followed() {
     let store = open(&Pair::url(&[address.port()])).await.unwrap();
     // What was led to the first stays there, as with a proxy that cuts nobody off
     is_followed(&pair, &store, || *behind.lock().unwrap() = pair.address(1)).await;
+}
+
+#[tokio::test]
+async fn changes_of_many_agents_are_followed() {
+    let Some(pair) = Pair::start().await else { return };
+    let ids: Vec<_> = (0..20).map(|n| agent_id(&format!("n{n}"))).collect();
+    // As if the second had followed the first
+    pair.takes_writes(1, true).await;
+    for server in &pair.0 {
+        let store = open(&Pair::url(&[server.port()])).await.unwrap();
+        for (n, id) in ids.iter().enumerate() {
+            store.write(deploying(&tenant("t"), id, &format!("agent {n}"))).await.unwrap();
+        }
+    }
+    pair.takes_writes(1, false).await;
+    let store = pair.open_both().await;
+    let set_all = async |name: &str| {
+        let name = SecretName::parse(name).unwrap();
+        let changes = ids.iter().map(|id| {
+            let name = name.clone();
+            store.change(question(&tenant("t"), id), move |found| {
+                Ok::<_, Error>(putting(found.unwrap(), &name))
+            })
+        });
+        join_all(changes).await.into_iter().for_each(Result::unwrap);
+    };
+    set_all("BEFORE").await;
+    pair.takes_writes(0, false).await;
+    let taking_over = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pair.takes_writes(1, true).await;
+    };
+    tokio::join!(set_all("AFTER"), taking_over);
+    for (n, key) in ["BEFORE", "AFTER"].into_iter().enumerate() {
+        let query = "SELECT secrets.name, count(*), max(revision) FROM secrets JOIN agents ON agent_id = id GROUP BY 1";
+        let mut connection = pair.connect(n).await;
+        let found: Vec<(String, i64, i64)> = sqlx::query_as(query).fetch_all(&mut connection).await.unwrap();
+        assert_eq!(found, [(key.to_owned(), 20, 1)], "each is set once, and nowhere else");
+    }
 }
 
 #[tokio::test]
@@ -173,6 +216,7 @@ async fn open(url: &str) -> Result<Store, Error> {
         // That they follow is tried here, not how soon on a busy machine
         acquire_timeout: Duration::from_secs(20),
         notifications: true,
+        batching: !engine::is_distributed(),
     };
     let store = Store::open(&config, &TaskTracker::new()).await?;
     store.migrate(&config).await?;

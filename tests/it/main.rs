@@ -60,6 +60,7 @@ mod smoke;
 mod sources;
 mod store;
 mod store_changes;
+mod store_outages;
 mod tamper;
 mod tenants;
 mod threat_model;

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use crate::harness::{
     Database, environment, eventually,
     fixtures::secrets_of,
+    grpc::Grpc,
     postgres::{self, Cluster},
     server::Server,
     steps::{resolve, resolver},
@@ -34,6 +35,9 @@ const TABLES: [(&str, &str, &[&str]); 9] = [
 
 /// Those whose rows belong to an agent.
 const OF_AGENTS: [&str; 4] = ["agents", "audit_events", "idempotency", "secrets"];
+
+/// Agents that are called at once, where it matters whether calls meet.
+const MET: usize = 12;
 
 /// Calls on their way at a time in the simulation.
 const AT_A_TIME: usize = 8;
@@ -108,29 +112,14 @@ async fn a_call_stays_with_its_agent() {
     })
     .await;
 
-    let server = Server::start(Database::Postgres(database));
-    let (rest, grpc) = (server.rest(), resolver(&server).await);
+    let database = Database::Postgres(database);
+    let alone = Server::with(database).with_batching(false).start();
+    let grpc = resolver(&alone).await;
     let begin = log().len();
-    let mut agents = Vec::new();
-    for n in 0..3 {
-        let agent = server.deploy(&format!("agent-{n}")).await;
-        let path = secrets_of(&agent);
-        for value in ["one", "two"] {
-            let set = rest.patch(&path).header("idempotency-key", value);
-            let set = set.json(&json!({"secrets": {"A": value, "B": value}})).send().await;
-            assert_eq!(set.status, 200, "{}", set.text());
-        }
-        assert_eq!(rest.get(&format!("{path}?view=full")).send().await.status, 200);
-        assert_eq!(rest.get(&format!("/v1/agents/{agent}")).send().await.status, 200);
-        assert_eq!(resolve(&grpc, &agent).await.unwrap().len(), 2);
-        assert_eq!(rest.delete(&format!("{path}/A")).send().await.status, 200);
-        agents.push(agent);
-    }
-    assert_eq!(rest.delete(&format!("/v1/agents/{}", agents[0])).send().await.status, 204);
-
-    let transactions = transactions(&log()[begin..]);
+    call_all_at_once(&alone, &grpc, "alone").await;
+    let said = log()[begin..].to_owned();
     let mut seen = BTreeSet::new();
-    for (transaction, statements) in &transactions {
+    for (transaction, statements) in transactions(&said) {
         let named: BTreeSet<&str> = statements.iter().flat_map(|it| agents_in(it)).collect();
         assert!(named.len() <= 1, "{transaction} names {named:?}:\n{}", statements.join("\n"));
         for statement in statements.iter().filter(|statement| !is_housekeeping(statement)) {
@@ -142,8 +131,40 @@ async fn a_call_stays_with_its_agent() {
     }
     assert_eq!(seen, BTreeSet::from(OF_AGENTS), "every table of agents is used");
     for word in ["nextval", "advisory"] {
-        assert!(!log()[begin..].contains(word), "{word}");
+        assert!(!said.contains(word), "{word}");
     }
+
+    // That calls met, and that the log would have told: where they may, they share statements
+    let together = alone.replica().with_batching(true).start();
+    let grpc = resolver(&together).await;
+    let begin = log().len();
+    call_all_at_once(&together, &grpc, "together").await;
+    let shared = transactions(&log()[begin..]);
+    let mut named = shared.values().map(|it| it.iter().flat_map(|it| agents_in(it)).collect::<BTreeSet<_>>());
+    assert!(named.any(|agents| agents.len() > 1), "no statement was shared");
+}
+
+/// Every call of one agent that reads or writes, on many agents at once.
+async fn call_all_at_once(server: &Server, grpc: &Grpc, name: &str) {
+    let rest = server.rest();
+    let calls = (0..MET).map(|n| {
+        let rest = &rest;
+        async move {
+            let agent = server.deploy(&format!("{name}-{n}")).await;
+            let path = secrets_of(&agent);
+            for value in ["one", "two"] {
+                let set = rest.patch(&path).header("idempotency-key", value);
+                let set = set.json(&json!({"secrets": {"A": value, "B": value}})).send().await;
+                assert_eq!(set.status, 200, "{}", set.text());
+                assert_eq!(resolve(grpc, &agent).await.unwrap().len(), 2);
+            }
+            assert_eq!(rest.get(&format!("{path}?view=full")).send().await.status, 200);
+            assert_eq!(rest.get(&format!("/v1/agents/{agent}")).send().await.status, 200);
+            assert_eq!(rest.delete(&format!("{path}/A")).send().await.status, 200);
+            assert_eq!(rest.delete(&format!("/v1/agents/{agent}")).send().await.status, 204);
+        }
+    });
+    join_all(calls).await;
 }
 
 /// What runs beside the calls and is for all agents: values before whose overlap has ended.
@@ -153,7 +174,14 @@ fn is_housekeeping(statement: &str) -> bool {
 
 /// Whether a statement reads or writes a table.
 fn concerns(statement: &str, table: &str) -> bool {
-    ["FROM", "INTO", "JOIN", "UPDATE"].iter().any(|verb| statement.contains(&format!("{verb} \"{table}\"")))
+    let plain = statement.replace('"', "");
+    let mut words =
+        plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    let mut before = "";
+    words.any(|word| {
+        let verb = std::mem::replace(&mut before, word);
+        word == table && ["FROM", "INTO", "JOIN", "UPDATE"].contains(&verb)
+    })
 }
 
 /// The statements of each transaction with their parameters.

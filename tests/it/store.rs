@@ -272,12 +272,13 @@ impl Scene {
     }
 }
 
-fn config(url: &str) -> Config {
+pub(crate) fn config(url: &str) -> Config {
     Config {
         url: url.parse().unwrap(),
         max_connections: 8,
         acquire_timeout: Duration::from_secs(10),
         notifications: !engine::is_distributed(),
+        batching: !engine::is_distributed(),
     }
 }
 

@@ -1,10 +1,14 @@
 //! As what PostgreSQL is spoken to.
 //!
 //! With `SUPERSERVE_TEST_ENGINE=distributed` as a database that is spread over machines: each transaction is
-//! serializable, so that PostgreSQL ends those that met (SQLSTATE 40001), and there is no LISTEN/NOTIFY. Else as
-//! itself.
+//! serializable, so that PostgreSQL ends those that met (SQLSTATE 40001), there is no LISTEN/NOTIFY, and calls share no
+//! statements. Else as itself.
 
 use super::environment;
+
+/// What a server is told that speaks to a distributed database.
+const DISTRIBUTED: [(&str, &str); 2] =
+    [("SUPERSERVE_DATABASE_NOTIFICATIONS", "false"), ("SUPERSERVE_DATABASE_BATCHING", "false")];
 
 /// Whether it is to be taken for a distributed database.
 ///
@@ -25,5 +29,5 @@ pub(crate) fn database_settings() -> &'static [&'static str] {
 
 /// What a server on PostgreSQL is told.
 pub(crate) fn server_settings() -> &'static [(&'static str, &'static str)] {
-    if is_distributed() { &[("SUPERSERVE_DATABASE_NOTIFICATIONS", "false")] } else { &[] }
+    if is_distributed() { &DISTRIBUTED } else { &[] }
 }

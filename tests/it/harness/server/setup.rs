@@ -74,6 +74,11 @@ impl Setup {
         self.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true")
     }
 
+    /// Lets calls about several agents share statements or not, whatever the engine of the run is.
+    pub(crate) fn with_batching(self, batching: bool) -> Self {
+        self.env("SUPERSERVE_DATABASE_BATCHING", &batching.to_string())
+    }
+
     /// Gives the server another way to the database.
     pub(crate) fn database_url(self, url: &str) -> Self {
         self.env("SUPERSERVE_DATABASE_URL", url)
