@@ -11,6 +11,10 @@ check:
 test *ARGS:
     cargo test --locked {{ ARGS }}
 
+# two replicas on a PostgreSQL that fails over, see docs/scaling.md
+failover-test:
+    .ci/run failover
+
 # everything that needs no running program
 lint:
     .ci/run typos scripts fmt proto openapi dependencies unused clippy doc

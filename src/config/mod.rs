@@ -48,6 +48,12 @@ pub struct StorageSettings {
     /// Most connections to PostgreSQL, at least 2
     #[arg(long, env = "SUPERSERVE_DATABASE_MAX_CONNECTIONS", value_name = "N", default_value_t = 16)]
     pub database_max_connections: u32,
+    /// Tell other replicas of changes by LISTEN/NOTIFY; without it they look every 5 seconds
+    #[arg(long, env = "SUPERSERVE_DATABASE_NOTIFICATIONS", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub database_notifications: bool,
+    /// Let calls about several agents share statements of PostgreSQL; without it no statement names two agents
+    #[arg(long, env = "SUPERSERVE_DATABASE_BATCHING", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    pub database_batching: bool,
     /// Keyring file [default: `keyring.json` in the data directory]
     #[arg(long, env = "SUPERSERVE_KEYRING", value_name = "FILE")]
     pub keyring: Option<PathBuf>,
@@ -150,7 +156,7 @@ pub struct Storage {
     pub keyring: PathBuf,
 }
 
-/// How long a call waits for a database connection.
+/// How long a call waits for a database connection, and for a database that is between two servers.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
 // === impl StorageSettings ===
@@ -171,7 +177,13 @@ impl StorageSettings {
         let max_connections = self.database_max_connections.max(2);
         Ok(Storage {
             data_dir: self.data_dir.clone(),
-            store: store::Config { url, max_connections, acquire_timeout: ACQUIRE_TIMEOUT },
+            store: store::Config {
+                url,
+                max_connections,
+                acquire_timeout: ACQUIRE_TIMEOUT,
+                notifications: self.database_notifications,
+                batching: self.database_batching,
+            },
             keyring: self.keyring.clone().unwrap_or_else(|| self.data_dir.join("keyring.json")),
         })
     }

@@ -128,7 +128,9 @@ impl Error {
             Self::RateLimited { .. } => Kind::RateLimited,
             Self::Overloaded
             | Self::Closing
-            | Self::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => Kind::Unavailable,
+            | Self::Store(
+                store::Error::Unavailable(_) | store::Error::Interrupted(_) | store::Error::Contended(_),
+            ) => Kind::Unavailable,
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(
@@ -158,6 +160,10 @@ impl Error {
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
+    }
+
+    fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_interrupted())
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Nobody waits for company. A lane that is free takes all that waits at that moment, be it one; what comes
 //! while every lane is under way goes together next. So who is alone pays nothing, and the more there are, the
-//! less each of them costs.
+//! less each of them costs. Where a database is spread over machines, a statement for many may cross them: there
+//! each goes by himself.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
@@ -30,11 +31,16 @@ pub(super) trait Together: Send + Sync + 'static {
     async fn run(&self, items: &[Self::Item]) -> Result<Vec<Self::Outcome>, Error>;
 }
 
-/// The way to the lanes on which it is done. Cheap to clone.
-pub(super) struct Batcher<W: Together>(mpsc::Sender<Waiting<W>>);
+/// The way to have it done. Cheap to clone.
+pub(super) enum Batcher<W: Together> {
+    /// To the lanes on which it is done.
+    Lanes(mpsc::Sender<Waiting<W>>),
+    /// Each by himself, on his own time.
+    Each(Arc<W>),
+}
 
 /// An item, and whom to tell how it went.
-struct Waiting<W: Together> {
+pub(super) struct Waiting<W: Together> {
     item: W::Item,
     caller: oneshot::Sender<Result<W::Outcome, Error>>,
 }
@@ -49,7 +55,15 @@ impl<W: Together> Batcher<W> {
         for _ in 0..lanes {
             tasks.spawn(lane(Arc::clone(&work), Arc::clone(&receiver)));
         }
-        Self(sender)
+        Self::Lanes(sender)
+    }
+
+    /// With so many lanes, or none.
+    pub(super) fn new(work: W, lanes: Option<(usize, &TaskTracker)>) -> Self {
+        match lanes {
+            Some((lanes, tasks)) => Self::start(work, lanes, tasks),
+            None => Self::Each(Arc::new(work)),
+        }
     }
 
     /// Has it done, together with whatever else waits.
@@ -57,15 +71,23 @@ impl<W: Together> Batcher<W> {
     /// # Errors
     /// What came of this item; of others only what is nobody's own fault.
     pub(super) async fn ask(&self, item: W::Item) -> Result<W::Outcome, Error> {
-        let (caller, receiver) = oneshot::channel();
-        self.0.send(Waiting { item, caller }).await.map_err(|_unsent| Error::stopped())?;
-        receiver.await.unwrap_or_else(|_dropped| Err(Error::stopped()))
+        match self {
+            Self::Lanes(queue) => {
+                let (caller, receiver) = oneshot::channel();
+                queue.send(Waiting { item, caller }).await.map_err(|_unsent| Error::stopped())?;
+                receiver.await.unwrap_or_else(|_dropped| Err(Error::stopped()))
+            }
+            Self::Each(work) => attempt_one(work.as_ref(), std::slice::from_ref(&item)).await,
+        }
     }
 }
 
 impl<W: Together> Clone for Batcher<W> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        match self {
+            Self::Lanes(queue) => Self::Lanes(queue.clone()),
+            Self::Each(work) => Self::Each(Arc::clone(work)),
+        }
     }
 }
 
@@ -111,10 +133,7 @@ async fn serve<W: Together>(
         // One bad item must not fail its neighbours; but where the database is away, each try would take long
         Err(error) if items.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
             for (item, caller) in items.chunks(1).zip(callers) {
-                let alone = attempt(work, item).await.and_then(|outcomes| {
-                    outcomes.into_iter().next().ok_or(Error::Inconsistent("each item has an outcome"))
-                });
-                tell(caller, alone);
+                tell(caller, attempt_one(work, item).await);
             }
         }
         Err(error) => {
@@ -127,6 +146,11 @@ async fn serve<W: Together>(
         }
     }
     Ok(())
+}
+
+async fn attempt_one<W: Together>(work: &W, item: &[W::Item]) -> Result<W::Outcome, Error> {
+    let outcomes = attempt(work, item).await?;
+    outcomes.into_iter().next().ok_or(Error::Inconsistent("each item has an outcome"))
 }
 
 /// A panic is a bug of what was done: its callers are told so, and the lane goes on.
@@ -185,6 +209,18 @@ mod tests {
         assert_eq!(numbers, [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]);
         let sizes = sizes.lock().unwrap().clone();
         assert!(sizes.iter().all(|size| *size <= 4) && sizes.len() < 10, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn each_goes_by_himself_where_nothing_is_shared() {
+        let sizes = Arc::default();
+        let batcher = Batcher::new(Doubling(Arc::clone(&sizes)), None);
+        let outcomes = futures_util::future::join_all([2, 3, 13, 4].map(|n| batcher.ask(n))).await;
+        let [two, three, thirteen, four] = outcomes.try_into().unwrap();
+        assert_eq!((two.unwrap(), four.unwrap()), (4, 8));
+        assert!(matches!(three, Err(Error::Inconsistent(_))), "{three:?}");
+        assert!(matches!(thirteen, Err(Error::Panicked)), "{thirteen:?}");
+        assert_eq!(*sizes.lock().unwrap(), [1; 4]);
     }
 
     #[tokio::test]

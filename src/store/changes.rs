@@ -3,13 +3,17 @@
 //! PostgreSQL carries it (LISTEN/NOTIFY). It is told after the commit and by one task: NOTIFY inside each
 //! transaction would make all commits of the database wait for one lock. So word can be lost, by a crash
 //! in between or while the connection is down, and behind some poolers none arrives; who listens must look for
-//! himself now and then, and at once when [`Word::Lost`] says so. SQLite has one server, which knows of its own changes.
+//! himself now and then, and at once when [`Word::Lost`] says so. It can be switched off, for databases that speak
+//! PostgreSQL without LISTEN. SQLite has one server, which knows of its own changes.
 
 use std::time::Duration;
 
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, Statement};
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use tokio::sync::mpsc;
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{Store, pool::Pool};
@@ -51,7 +55,7 @@ pub enum Word {
 /// How word gets to other servers.
 #[derive(Clone, Debug)]
 pub(super) enum Announcer {
-    /// There are none.
+    /// There are none, or they look for themselves.
     Nobody,
     /// By a task that tells PostgreSQL; the rest is for those who listen.
     Postgres(mpsc::Sender<Changed>, Box<Ear>),
@@ -60,8 +64,10 @@ pub(super) enum Announcer {
 /// What listening takes.
 #[derive(Clone, Debug)]
 pub(super) struct Ear {
-    /// How to open the connection that hears.
-    options: PgConnectOptions,
+    /// Knows how to open the connection that hears.
+    connections: PgPool,
+    /// Tells when another server has the database.
+    moves: watch::Receiver<()>,
     /// Connections to tell something on.
     pool: Pool,
     /// The operator knows that nothing is heard.
@@ -107,10 +113,15 @@ impl Changed {
 
 impl Announcer {
     /// Starts the task that tells PostgreSQL. It ends with the last clone of the store.
-    pub(super) fn postgres(pool: Pool, options: PgConnectOptions, tasks: &TaskTracker) -> Self {
+    pub(super) fn postgres(
+        pool: Pool,
+        connections: PgPool,
+        moves: watch::Receiver<()>,
+        tasks: &TaskTracker,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tasks.spawn(tell(pool.clone(), receiver));
-        Self::Postgres(sender, Box::new(Ear { options, pool, has_warned: false }))
+        Self::Postgres(sender, Box::new(Ear { connections, moves, pool, has_warned: false }))
     }
 }
 
@@ -178,7 +189,9 @@ impl Ear {
     /// Listens on one connection until it is lost. It is told something at once: a pooler may take LISTEN for one
     /// of its connections and never pass on what arrives there.
     async fn hear(&mut self, sender: &mpsc::Sender<Word>) -> Result<(), Deaf> {
-        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with(self.options.clone());
+        self.moves.mark_unchanged();
+        let options = self.connections.connect_options();
+        let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
@@ -199,6 +212,7 @@ impl Ear {
             let heard = loop {
                 tokio::select! {
                     heard = &mut heard => break heard?.ok_or(Deaf::Lost)?,
+                    Ok(()) = self.moves.changed() => return Err(Deaf::Lost),
                     () = &mut own_word, if is_waiting => {
                         is_waiting = false;
                         self.warn(&Deaf::Nothing);

@@ -3,21 +3,29 @@
 //! SQLite has one connection that writes and a few that read: a pool of writers would fail most of its
 //! transactions with "database is locked". PostgreSQL has one pool for both.
 
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 use sea_orm::{SqlxPostgresConnector, SqlxSqliteConnector};
 use sqlx::{
-    ConnectOptions as _, Connection as _,
+    ConnectOptions as _, PgConnection,
     pool::PoolOptions,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
     Error, Store,
     changes::Announcer,
+    hosts::{Hosts, expect_writable},
     pool::{Deaths, Pool},
+    scout::Scout,
     writer::Writer,
 };
 
@@ -27,6 +35,9 @@ const SQLITE_BUSY: Duration = Duration::from_secs(10);
 /// A connection that lay idle this long is tried before it is used, and sooner after [`Deaths`]; trying each
 /// time costs a round trip a call.
 const TRUSTED_IDLE: Duration = Duration::from_secs(30);
+
+/// The pause before the servers of a database are asked again which of them takes writes.
+const SEARCH_EVERY: Duration = Duration::from_millis(200);
 
 /// SQLite's readers beside the one writer.
 const SQLITE_READERS: u32 = 4;
@@ -38,8 +49,12 @@ pub struct Config {
     pub url: DatabaseUrl,
     /// The most connections to PostgreSQL; SQLite has its own number.
     pub max_connections: u32,
-    /// How long a call waits for a connection.
+    /// How long a call waits for a connection, and for a database that is between two servers.
     pub acquire_timeout: Duration,
+    /// Whether word of changes goes by LISTEN/NOTIFY, on PostgreSQL.
+    pub notifications: bool,
+    /// Whether calls about several agents may share a statement, on PostgreSQL.
+    pub batching: bool,
 }
 
 /// Where the database is. It prints without user, password and options.
@@ -47,8 +62,8 @@ pub struct Config {
 pub enum DatabaseUrl {
     /// A file.
     Sqlite(PathBuf),
-    /// A server.
-    Postgres(Box<PgConnectOptions>),
+    /// A server, or several of which one takes writes.
+    Postgres(Hosts),
 }
 
 // === impl DatabaseUrl ===
@@ -67,12 +82,7 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let options = text.parse::<PgConnectOptions>();
-            return options.map(|options| Self::Postgres(Box::new(options))).map_err(
-                |_hidden: sqlx::Error| {
-                    Error::Setup("the database URL is not a valid postgres:// URL".to_owned())
-                },
-            );
+            return text.parse().map(Self::Postgres);
         }
         Err(Error::Setup("the database URL must begin with sqlite:// or postgres://".to_owned()))
     }
@@ -82,13 +92,7 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-            Self::Postgres(options) => write!(
-                f,
-                "postgres://{}:{}/{}",
-                options.get_host(),
-                options.get_port(),
-                options.get_database().unwrap_or_default()
-            ),
+            Self::Postgres(hosts) => hosts.fmt(f),
         }
     }
 }
@@ -103,7 +107,7 @@ impl Store {
     pub async fn open(config: &Config, tasks: &TaskTracker) -> Result<Self, Error> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => open_sqlite(path, config, tasks).await,
-            DatabaseUrl::Postgres(options) => open_postgres(options, config, tasks).await,
+            DatabaseUrl::Postgres(hosts) => open_postgres(hosts, config, tasks).await,
         }
     }
 }
@@ -142,42 +146,71 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .await
         .map_err(cannot)?;
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
-    let reader = Pool::new(SqlxSqliteConnector::from_sqlx_sqlite_pool(reader), Deaths::default());
+    let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
+    let reader = Pool::new(reader, Deaths::default(), config.acquire_timeout, None);
     let writer = Writer::queue(writer, tasks);
-    Ok(Store::new(reader, writer, Announcer::Nobody, tasks))
+    Ok(Store::new(reader, writer, Announcer::Nobody, true, tasks))
 }
 
-async fn open_postgres(
-    options: &PgConnectOptions,
-    config: &Config,
-    tasks: &TaskTracker,
-) -> Result<Store, Error> {
-    let options = options.clone().application_name("superserve").disable_statement_logging();
+async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
+    let hosts =
+        hosts.clone().map(|options| options.application_name("superserve").disable_statement_logging());
+    let cannot = |error: sqlx::Error| {
+        let url = &config.url;
+        Error::Setup(format!("cannot reach the database {url:?}: {error}"))
+    };
     let deaths = Deaths::default();
-    let suspect = deaths.clone();
-    let connections = PoolOptions::new()
+    let (teller, moves) = watch::channel(());
+    let (pool, scout) = if let [only] = hosts.all() {
+        let options = pool_options(config, &deaths);
+        (options.connect_with(only.clone()).await.map_err(cannot)?, None)
+    } else {
+        let (host, post) = find(&hosts, config.acquire_timeout).await.map_err(cannot)?;
+        let pool = pool_options(config, &deaths).connect_with(host).await.map_err(cannot)?;
+        let (call, calls) = mpsc::channel(1);
+        let scout = Scout { hosts, pool: pool.clone(), deaths: deaths.clone(), moved: teller };
+        tasks.spawn(scout.follow(post, calls));
+        (pool, Some(call))
+    };
+    let connections = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let reader = Pool::new(connections, deaths, config.acquire_timeout, scout);
+    let writer = Writer::Pool(reader.clone());
+    let announcer = if config.notifications {
+        Announcer::postgres(reader.clone(), pool, moves, tasks)
+    } else {
+        Announcer::Nobody
+    };
+    Ok(Store::new(reader, writer, announcer, config.batching, tasks))
+}
+
+/// Waits for a server that takes writes.
+async fn find(hosts: &Hosts, limit: Duration) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+    let until = Instant::now() + limit;
+    loop {
+        match hosts.primary().await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(SEARCH_EVERY).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn pool_options(config: &Config, deaths: &Deaths) -> PoolOptions<sqlx::Postgres> {
+    let deaths = deaths.clone();
+    PoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)
-        .before_acquire(move |connection: &mut sqlx::PgConnection, usage| {
-            let is_suspect = usage.idle_for > TRUSTED_IDLE || suspect.may_concern(usage.idle_for);
+        // A proxy may still lead to the server that was the right one a moment ago
+        .after_connect(|connection, _usage| Box::pin(expect_writable(connection)))
+        .before_acquire(move |connection, usage| {
+            let is_suspect = usage.idle_for > TRUSTED_IDLE || deaths.may_concern(usage.idle_for);
             Box::pin(async move {
                 if is_suspect {
-                    connection.ping().await?;
+                    expect_writable(connection).await?;
                 }
                 Ok(true)
             })
         })
-        .connect_with(options.clone())
-        .await
-        .map_err(|error| {
-            let url = &config.url;
-            Error::Setup(format!("cannot reach the database {url:?}: {error}"))
-        })?;
-    let pool = Pool::new(SqlxPostgresConnector::from_sqlx_postgres_pool(connections), deaths);
-    let writer = Writer::Pool(pool.clone());
-    let announcer = Announcer::postgres(pool.clone(), options, tasks);
-    Ok(Store::new(pool, writer, announcer, tasks))
 }
 
 #[cfg(test)]
@@ -188,6 +221,8 @@ mod tests {
     fn urls_never_print_their_password() {
         let url: DatabaseUrl = "postgres://user:hunter2secret@db.example:5433/app".parse().unwrap();
         assert_eq!(format!("{url:?}"), "postgres://db.example:5433/app");
+        let url: DatabaseUrl = "postgres://user:hunter2secret@one,two:5433/app".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "postgres://one:5432,two:5433/app");
         for text in ["postgres://user:hunter2secret@[", "mysql://hunter2secret", "hunter2secret", "sqlite://"]
         {
             let error = text.parse::<DatabaseUrl>().unwrap_err().to_string();

@@ -11,6 +11,9 @@ pub enum Error {
     /// It does not answer, or is full, or has no connection free in time.
     #[error("the database is unavailable")]
     Unavailable(#[source] Arc<DbErr>),
+    /// Its connection was lost before anything was committed: the same one may succeed on another.
+    #[error("the connection to the database was lost")]
+    Interrupted(#[source] Arc<DbErr>),
     /// Another transaction was in the way: the same one may succeed if it is run again.
     #[error("the transaction met another one")]
     Contended(#[source] Arc<DbErr>),
@@ -39,9 +42,23 @@ impl Error {
         matches!(self, Self::Unavailable(cause) if matches!(**cause, DbErr::ConnectionAcquire(_)))
     }
 
-    /// Another transaction was in the way, though the database says it in another way.
-    pub(super) fn contended(error: DbErr) -> Self {
-        Self::Contended(Arc::new(error))
+    /// What a failed commit says. A lost connection leaves open whether it was done, so that it must not be
+    /// done again.
+    pub(super) fn of_commit(error: DbErr) -> Self {
+        if is_lost(&error) { Self::Unavailable(Arc::new(error)) } else { Self::from(error) }
+    }
+
+    /// What a failed statement says that is a transaction by itself. A lost connection leaves open whether it was
+    /// done, unless there was none yet, or the server takes no writes.
+    pub(super) fn of_statement(error: DbErr) -> Self {
+        if is_duplicate(&error) {
+            // Under the same idempotency key another server was faster
+            Self::Contended(Arc::new(error))
+        } else if matches!(error, DbErr::Conn(_)) || is_read_only(&error) {
+            Self::from(error)
+        } else {
+            Self::of_commit(error)
+        }
     }
 }
 
@@ -49,18 +66,25 @@ impl Error {
 pub trait Transient {
     /// Whether the transaction that failed with this may be run again.
     fn is_transient(&self) -> bool;
+
+    /// Whether that is so because its connection was lost.
+    fn is_interrupted(&self) -> bool;
 }
 
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         match self {
-            Self::Contended(_) => true,
+            Self::Contended(_) | Self::Interrupted(_) => true,
             Self::Unavailable(_)
             | Self::Inconsistent(_)
             | Self::Refused(_)
             | Self::Setup(_)
             | Self::Panicked => false,
         }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Interrupted(_))
     }
 }
 
@@ -70,6 +94,7 @@ impl From<DbErr> for Error {
         let error = Arc::new(error);
         match class {
             Class::Unavailable => Self::Unavailable(error),
+            Class::Interrupted => Self::Interrupted(error),
             Class::Contended => Self::Contended(error),
             Class::Refused => Self::Refused(error),
         }
@@ -79,6 +104,7 @@ impl From<DbErr> for Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     Unavailable,
+    Interrupted,
     Contended,
     Refused,
 }
@@ -89,21 +115,40 @@ enum Class {
 )]
 fn classify(error: &DbErr) -> Class {
     match error {
+        _ if is_lost(error) => Class::Interrupted,
         DbErr::ConnectionAcquire(_) => Class::Unavailable,
         _ => driver_error(error).map_or(Class::Refused, classify_driver),
     }
 }
 
-/// Whether a connection that had been made was dead: cut off, or ended by PostgreSQL (SQLSTATE 57P..: it shut
-/// down, it crashed, the session was idle too long).
-pub(super) fn is_dead_connection(error: &DbErr) -> bool {
-    let Some(error) = driver_error(error) else { return false };
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(error, sqlx::Error::Io(_)) || code.is_some_and(|code| code.starts_with("57P"))
+/// Whether a connection is of no more use: cut off, or ended by PostgreSQL (SQLSTATE 57P..: it shut down, it
+/// crashed, the session was idle too long), or to a server that takes no writes (25006), which others do.
+pub(super) fn is_lost(error: &DbErr) -> bool {
+    // So the driver calls it when somebody hangs up before a word was said: a proxy that knows of no server
+    if matches!(error, DbErr::Conn(RuntimeErr::SqlxError(cause)) if matches!(**cause, sqlx::Error::Protocol(_)))
+    {
+        return true;
+    }
+    let Some(cause) = driver_error(error) else { return false };
+    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(cause, sqlx::Error::Io(_))
+        || is_read_only(error)
+        || code.is_some_and(|code| code.starts_with("57P"))
+}
+
+/// Whether the server took no writes, so that nothing was done.
+fn is_read_only(error: &DbErr) -> bool {
+    let database = driver_error(error).and_then(sqlx::Error::as_database_error);
+    database.and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "25006")
+}
+
+/// Whether another transaction was in the way.
+pub(super) fn is_contended(error: &DbErr) -> bool {
+    classify(error) == Class::Contended
 }
 
 /// Whether a row of the same key was there already (SQLSTATE 23505).
-pub(super) fn is_duplicate(error: &DbErr) -> bool {
+fn is_duplicate(error: &DbErr) -> bool {
     let database = driver_error(error).and_then(sqlx::Error::as_database_error);
     database.is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
@@ -133,13 +178,13 @@ fn classify_driver(error: &sqlx::Error) -> Class {
 }
 
 /// PostgreSQL: SQLSTATE classes 08 (connection), 53 (resources), 57 (operator intervention) and the
-/// codes 40001, 40P01 (serialization, deadlock), 25006 (a standby). SQLite: primary result codes 5 and 6
-/// (busy, locked), 10 (I/O), 13 (full), 14 (cannot open); sqlx gives extended codes in decimal, whose low
-/// byte is the primary one.
+/// codes 40001, 40P01 (serialization, deadlock), 40003 (nobody knows whether it was done). SQLite: primary result
+/// codes 5 and 6 (busy, locked), 10 (I/O), 13 (full), 14 (cannot open); sqlx gives extended codes in decimal, whose
+/// low byte is the primary one.
 fn classify_code(code: &str) -> Class {
     match code {
         "40001" | "40P01" => return Class::Contended,
-        "25006" => return Class::Unavailable,
+        "40003" => return Class::Unavailable,
         _ => {}
     }
     if code.len() == 5 {
@@ -163,11 +208,26 @@ mod tests {
         for code in ["40001", "40P01"] {
             assert_eq!(classify_code(code), Class::Contended, "{code}");
         }
-        for code in ["08006", "53300", "57P01", "25006", "5", "517", "10", "778", "13", "14"] {
+        for code in ["08006", "53300", "57014", "40003", "5", "517", "10", "778", "13", "14"] {
             assert_eq!(classify_code(code), Class::Unavailable, "{code}");
         }
         for code in ["23505", "42P01", "1", "1555", "2067", ""] {
             assert_eq!(classify_code(code), Class::Refused, "{code}");
         }
+    }
+
+    #[test]
+    fn a_lost_connection_is_known_by_its_error() {
+        let io = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
+        let lost = DbErr::Query(RuntimeErr::SqlxError(Arc::new(io())));
+        assert!(matches!(Error::from(lost), Error::Interrupted(_)));
+        let lost = DbErr::Exec(RuntimeErr::SqlxError(Arc::new(io())));
+        assert!(matches!(Error::of_commit(lost), Error::Unavailable(_)), "it may have been done");
+        let lost = DbErr::Query(RuntimeErr::SqlxError(Arc::new(io())));
+        assert!(matches!(Error::of_statement(lost), Error::Unavailable(_)), "it may have been done");
+        let never_there = DbErr::Conn(RuntimeErr::SqlxError(Arc::new(io())));
+        assert!(matches!(Error::of_statement(never_there), Error::Interrupted(_)), "it was not begun");
+        let no_connection = DbErr::ConnectionAcquire(sea_orm::ConnAcquireErr::Timeout);
+        assert!(matches!(Error::from(no_connection), Error::Unavailable(_)), "it was waited for already");
     }
 }

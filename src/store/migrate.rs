@@ -2,7 +2,8 @@
 //!
 //! sea-orm-migration takes no lock of its own (of six replicas that started at once three failed), and
 //! refuses a database that a later version has migrated, which would keep an old replica from starting in
-//! the middle of a rolling upgrade. So: a lock, and a look first.
+//! the middle of a rolling upgrade. So: a lock, and a look first. On PostgreSQL the lock is that of a row, and no
+//! advisory one: not every database that speaks PostgreSQL has those, and row locks all have.
 
 use std::{
     fs::{File, OpenOptions},
@@ -10,13 +11,23 @@ use std::{
     path::Path,
 };
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use sea_orm_migration::{MigratorTrait as _, SchemaManager};
 
-use super::{Config, DatabaseUrl, Error, Store, migration::Migrator};
+use super::{
+    Config, DatabaseUrl, Error, Store,
+    error::is_contended,
+    migration::Migrator,
+    patience::{CONTENDED, patiently},
+};
 
-/// Any number, the same in every release: it names our lock among PostgreSQL's advisory locks.
-const POSTGRES_LOCK: i64 = 0x5375_7065_7253_6572;
+/// Makes the row. Of two that make the table at once PostgreSQL refuses one, who then finds it there.
+const MAKE_LOCK: [&str; 2] = [
+    "CREATE TABLE IF NOT EXISTS migration_lock (id text PRIMARY KEY)",
+    "INSERT INTO migration_lock (id) VALUES ('schema') ON CONFLICT (id) DO NOTHING",
+];
+
+const TAKE_LOCK: &str = "SELECT id FROM migration_lock WHERE id = 'schema' FOR UPDATE";
 
 impl Store {
     /// Applies the migrations that are missing and returns their names. A database that is ahead of this
@@ -53,13 +64,19 @@ impl Store {
     /// On PostgreSQL the lock belongs to a transaction that does nothing else, so that it is let go
     /// whatever happens to this process.
     async fn apply_locked(&self) -> Result<Vec<String>, Error> {
-        let lock = self.writer.connection().begin().await?;
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT pg_advisory_xact_lock($1)",
-            [POSTGRES_LOCK.into()],
-        );
-        lock.execute_raw(statement).await?;
+        if self.pending_migrations().await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.writer.connection();
+        let [make_table, make_row] = MAKE_LOCK;
+        let made = connection.execute_unprepared(make_table).await;
+        let make_row = async || connection.execute_unprepared(make_row).await;
+        // Why there is no table is of more interest than that there is none
+        patiently(|error| is_contended(error).then_some(CONTENDED), make_row)
+            .await
+            .map_err(|error| made.err().unwrap_or(error))?;
+        let lock = connection.begin().await?;
+        lock.execute_unprepared(TAKE_LOCK).await?;
         let applied = self.apply().await;
         lock.rollback().await?;
         applied

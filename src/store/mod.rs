@@ -21,13 +21,16 @@ mod entity;
 mod error;
 mod found;
 mod gathered;
+mod hosts;
 mod keys;
 mod metadata;
 mod migrate;
 mod migration;
+mod patience;
 mod pool;
 mod previous;
 mod rows;
+mod scout;
 mod secrets;
 mod tokens;
 mod writer;
@@ -40,6 +43,7 @@ pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
 pub use found::Remembered;
+pub use hosts::Hosts;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
@@ -69,14 +73,16 @@ pub struct Store {
 const READ_LANES: usize = 1;
 
 impl Store {
-    fn new(reader: Pool, writer: Writer, announcer: Announcer, tasks: &TaskTracker) -> Self {
+    /// Calls that come together share statements where `batching` says so.
+    fn new(reader: Pool, writer: Writer, announcer: Announcer, batching: bool, tasks: &TaskTracker) -> Self {
+        let lanes = |lanes| batching.then_some((lanes, tasks));
         Self {
-            tokens: Batcher::start(tokens::Tokens(reader.clone()), READ_LANES, tasks),
-            metadata: Batcher::start(metadata::Metadata(reader.clone()), READ_LANES, tasks),
-            values: Batcher::start(secrets::Values(reader.clone()), READ_LANES, tasks),
-            changes: change::Changes::start(&writer, tasks),
+            tokens: Batcher::new(tokens::Tokens(reader.clone()), lanes(READ_LANES)),
+            metadata: Batcher::new(metadata::Metadata(reader.clone()), lanes(READ_LANES)),
+            values: Batcher::new(secrets::Values(reader.clone()), lanes(READ_LANES)),
+            changes: change::Changes::new(&writer, batching.then_some(tasks)),
             // One after the other: what waits meanwhile shares the next commit
-            audit: Batcher::start(audit_queue::Recording(writer.clone()), 1, tasks),
+            audit: Batcher::new(audit_queue::Recording(writer.clone()), lanes(1)),
             reader,
             writer,
             announcer,

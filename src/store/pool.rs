@@ -2,30 +2,44 @@
 //!
 //! When PostgreSQL restarts, or something on the way drops what is idle, every connection of the pool is dead
 //! and says so only to whom uses it next. To try each one before it is used would cost a round trip a call. So
-//! what can be done twice without harm is done again when its connection turns out to be dead; and from then on
-//! whatever lay idle at that time is tried before it is used.
+//! what can be done twice without harm is done again when its connection turns out to be dead, for as long as a
+//! call waits for a connection; and from then on whatever was there at that time is tried before it is used.
+//! A connection to a server that has become a standby counts as dead.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult, QueryResult,
-    Statement, TransactionTrait as _,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
+    QueryResult, Statement, TransactionTrait as _,
+};
+use tokio::{sync::mpsc, time::timeout_at};
+
+use super::{
+    error::{is_contended, is_lost},
+    patience::{CONTENDED, patiently},
 };
 
-use super::{Error, error::is_dead_connection};
-
-/// How often it is tried in all: a connection may die even between the moment at which it is tried and its use.
-const TRIES: u32 = 3;
+/// What was in use when a connection was found dead is back in the pool by then, or finds out by itself.
+const IN_USE: Duration = Duration::from_secs(1);
 
 /// A pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     connections: DatabaseConnection,
     deaths: Deaths,
+    /// How long what lost its connection is done again.
+    patience: Duration,
+    /// Those who met others take turns.
+    turns: Arc<tokio::sync::Mutex<()>>,
+    /// Who looks for the database when a connection was found dead.
+    scout: Option<mpsc::Sender<()>>,
 }
 
 /// When a connection was last found dead. Cheap to clone.
@@ -37,23 +51,42 @@ pub(super) struct Deaths(Arc<Mutex<Option<Instant>>>);
 impl Pool {
     /// A pool whose connections are tried, before they are used, if `deaths` [may concern](Deaths::may_concern)
     /// them.
-    pub(super) fn new(connections: DatabaseConnection, deaths: Deaths) -> Self {
-        Self { connections, deaths }
+    pub(super) fn new(
+        connections: DatabaseConnection,
+        deaths: Deaths,
+        patience: Duration,
+        scout: Option<mpsc::Sender<()>>,
+    ) -> Self {
+        Self { connections, deaths, patience, turns: Arc::default(), scout }
     }
 
-    /// Whether the database answers.
+    /// Waits for the turn of a transaction that met others and is to be run again. Where a database ends all but one
+    /// of those that meet, they would else go on ending each other, and who came first would not be served first.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turns.lock().await
+    }
+
+    /// How long what lost its connection is done again.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// Whether the database answers: now, and not after a wait.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        self.surely(|| self.connections.ping()).await
+        match self.noted(self.connections.ping().await) {
+            Err(error) if is_lost(&error) => self.connections.ping().await,
+            outcome => outcome,
+        }
     }
 
-    /// Begins a transaction. Nothing has happened in it when that fails.
-    pub(super) async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
-        self.surely(|| self.connections.begin()).await
+    /// Begins a transaction. Who has lost a connection already waits for another until then only.
+    pub(super) async fn begin(&self, until: Option<Instant>) -> Result<DatabaseTransaction, DbErr> {
+        self.noted(in_time(until, self.connections.begin()).await)
     }
 
-    /// Executes what does no harm if it is done twice.
-    pub(super) async fn execute_harmless(&self, statement: &Statement) -> Result<(), Error> {
-        self.surely(|| self.connections.execute_raw(statement.clone())).await?;
+    /// Executes what does no harm if it is done twice, and again as a read.
+    pub(super) async fn execute_harmless(&self, statement: &Statement) -> Result<(), DbErr> {
+        self.again(|| self.connections.execute_raw(statement.clone())).await?;
         Ok(())
     }
 
@@ -62,19 +95,66 @@ impl Pool {
         &self.connections
     }
 
-    /// Does it, and again if its connection was dead.
-    async fn surely<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
+    /// Passes an outcome on, and takes note if its connection was dead.
+    pub(super) fn noted<T>(&self, outcome: Result<T, DbErr>) -> Result<T, DbErr> {
+        if outcome.as_ref().is_err_and(is_lost) {
+            self.lost_one();
+        }
+        outcome
+    }
+
+    /// A connection was found dead.
+    pub(super) fn lost_one(&self) {
+        self.deaths.note();
+        if let Some(scout) = &self.scout {
+            // One call is enough, and it may be on its way
+            let _is_called = scout.try_send(()).is_ok();
+        }
+    }
+
+    /// Does what does no harm if it is done twice; again where its connection was dead or another transaction in the
+    /// way. Whose patience ends is told the same as who has waited for a connection in vain, so that nobody makes
+    /// others wait for it once more.
+    async fn again<T, F>(&self, act: impl Fn() -> F) -> Result<T, DbErr>
     where
         F: Future<Output = Result<T, DbErr>>,
     {
-        for _ in 1..TRIES {
-            match act().await {
-                Err(error) if is_dead_connection(&error) => self.deaths.note(),
-                outcome => return outcome,
+        let until = Instant::now() + self.patience;
+        let has_lost = AtomicBool::new(false);
+        let noted = async || {
+            let until = has_lost.load(Ordering::Relaxed).then_some(until);
+            let outcome = self.noted(in_time(until, act()).await);
+            has_lost.fetch_or(outcome.as_ref().is_err_and(is_lost), Ordering::Relaxed);
+            outcome
+        };
+        let limit = |error: &DbErr| {
+            if is_lost(error) { Some(self.patience) } else { is_contended(error).then_some(CONTENDED) }
+        };
+        patiently(limit, noted).await.map_err(|error| {
+            if !is_lost(&error) {
+                return error;
             }
-        }
-        act().await
+            tracing::debug!(%error, "a connection was lost again and again");
+            none_in_time()
+        })
     }
+}
+
+/// Waits for something until then, if there is a limit.
+async fn in_time<T>(
+    until: Option<Instant>,
+    something: impl Future<Output = Result<T, DbErr>>,
+) -> Result<T, DbErr> {
+    match until {
+        Some(until) => {
+            timeout_at(until.into(), something).await.unwrap_or_else(|_elapsed| Err(none_in_time()))
+        }
+        None => something.await,
+    }
+}
+
+fn none_in_time() -> DbErr {
+    DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)
 }
 
 /// Queries are taken for reads, and done again; what is executed is not.
@@ -93,23 +173,25 @@ impl ConnectionTrait for Pool {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.surely(|| self.connections.query_one_raw(statement.clone())).await
+        self.again(|| self.connections.query_one_raw(statement.clone())).await
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.surely(|| self.connections.query_all_raw(statement.clone())).await
+        self.again(|| self.connections.query_all_raw(statement.clone())).await
     }
 }
 
 // === impl Deaths ===
 
 impl Deaths {
-    /// Whether a connection that lay idle for so long may have died with the last one that was found dead.
+    /// Whether a connection that lay idle for so long may have died with the last one that was found dead: it was
+    /// in the pool at that time, or back in it soon after.
     pub(super) fn may_concern(&self, idle_for: Duration) -> bool {
-        self.lock().is_some_and(|found| found.elapsed() < idle_for)
+        self.lock().is_some_and(|found| found.elapsed() < idle_for.saturating_add(IN_USE))
     }
 
-    fn note(&self) {
+    /// One was found dead.
+    pub(super) fn note(&self) {
         *self.lock() = Some(Instant::now());
     }
 
@@ -123,11 +205,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_lay_idle_when_one_was_found_dead_is_suspect() {
+    fn what_was_there_when_one_was_found_dead_is_suspect() {
         let deaths = Deaths::default();
         assert!(!deaths.may_concern(Duration::MAX), "none was found dead");
         deaths.note();
         assert!(deaths.may_concern(Duration::MAX));
+        assert!(deaths.may_concern(Duration::ZERO), "it may have been in use");
+        *deaths.lock() = Instant::now().checked_sub(2 * IN_USE);
         assert!(!deaths.may_concern(Duration::ZERO), "it was used since");
     }
 }

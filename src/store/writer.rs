@@ -1,8 +1,8 @@
 //! Transactions.
 //!
-//! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another
-//! one. On SQLite one task owns the one connection that writes: writes that arrive together share a
-//! transaction, each in a savepoint of its own, and so share the fsync that makes them durable. A write
+//! On PostgreSQL each write is a transaction on a connection of its own, run again when it met another one, or lost
+//! its connection before it was to be committed. On SQLite one task owns the one connection that writes: writes that
+//! arrive together share a transaction, each in a savepoint of its own, and so share the fsync that makes them durable. A write
 //! that fails rolls back to its savepoint and leaves its neighbours alone; one whose caller has gone is not
 //! begun. Until their transaction is committed nobody is told anything, not even a refusal: it may rest on
 //! what a neighbour wrote.
@@ -10,7 +10,8 @@
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -22,19 +23,18 @@ use sea_orm::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Error, Store, Transient, pool::Pool, rows::Rows};
+use super::{
+    Error, Store, Transient,
+    patience::{CONTENDED, patiently},
+    pool::Pool,
+    rows::Rows,
+};
 
 /// The most writes in one SQLite transaction: more would make the first wait long for the last.
 const GROUP: usize = 64;
 
 /// Writes that may wait for SQLite before callers wait to be let in.
 const QUEUE: usize = 1024;
-
-/// How often what met another transaction on PostgreSQL is tried in all.
-const ATTEMPTS: u32 = 6;
-
-/// The longest pause before the second run; it doubles each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
 /// A transaction: what happens in it happens as a whole or not at all.
 #[derive(Debug)]
@@ -94,36 +94,38 @@ where
     E: From<Error> + Transient,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
-    again_and_again(|| attempt(pool, &operation)).await
-}
-
-/// Does it until it does not meet another transaction, and not too often.
-async fn again_and_again<T, E, F>(act: impl Fn() -> F) -> Result<T, E>
-where
-    E: Transient,
-    F: Future<Output = Result<T, E>>,
-{
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..ATTEMPTS {
-        match act().await {
-            Err(error) if error.is_transient() => {}
-            outcome => return outcome,
+    let until = Instant::now() + pool.patience();
+    let (has_met, has_lost) = (AtomicBool::new(false), AtomicBool::new(false));
+    let noted = async || {
+        let until = has_lost.load(Ordering::Relaxed).then_some(until);
+        let outcome = attempt(pool, &operation, has_met.load(Ordering::Relaxed), until).await;
+        match &outcome {
+            Err(error) if error.is_interrupted() => {
+                has_lost.store(true, Ordering::Relaxed);
+                pool.lost_one();
+            }
+            Err(error) if error.is_transient() => has_met.store(true, Ordering::Relaxed),
+            _ => {}
         }
-        tokio::time::sleep(jittered(pause)).await;
-        pause = pause.saturating_mul(2);
-    }
-    act().await
+        outcome
+    };
+    let limit = |error: &E| {
+        if error.is_interrupted() { Some(pool.patience()) } else { error.is_transient().then_some(CONTENDED) }
+    };
+    patiently(limit, noted).await
 }
 
-async fn attempt<T, E, F>(pool: &Pool, operation: &F) -> Result<T, E>
+async fn attempt<T, E, F>(pool: &Pool, operation: &F, in_turn: bool, until: Option<Instant>) -> Result<T, E>
 where
     E: From<Error>,
     F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>>,
 {
-    let tx = Tx(pool.begin().await.map_err(Error::from)?);
+    let tx = Tx(pool.begin(until).await.map_err(Error::from)?);
+    // Not before there is a connection: who waits for one in vain must not keep the others waiting
+    let _turn = if in_turn { Some(pool.turn().await) } else { None };
     match run(operation, &tx).await {
         Ok(value) => {
-            tx.0.commit().await.map_err(Error::from)?;
+            pool.noted(tx.0.commit().await).map_err(Error::of_commit)?;
             Ok(value)
         }
         Err(error) => {
@@ -142,13 +144,6 @@ where
 {
     let running = AssertUnwindSafe(async { operation(tx).await });
     running.catch_unwind().await.unwrap_or_else(|_panic| Err(Error::Panicked.into()))
-}
-
-/// Some part of the pause, so that transactions that met do not meet again. Nothing secret depends on it.
-#[expect(clippy::disallowed_methods, reason = "the clock's lowest digits serve as dice")]
-fn jittered(pause: Duration) -> Duration {
-    let dice = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos() % 1000);
-    pause.mul_f64(f64::from(dice) / 1000.0)
 }
 
 async fn write_queued<T, E, F>(queue: &mpsc::Sender<Box<dyn Job>>, operation: F) -> Result<T, E>
@@ -192,7 +187,7 @@ impl Writer {
         match self {
             Self::Pool(pool) => {
                 for statement in rows.into_statements(DbBackend::Postgres) {
-                    again_and_again(|| pool.execute_harmless(&statement)).await?;
+                    pool.execute_harmless(&statement).await?;
                 }
                 Ok(())
             }

@@ -23,7 +23,7 @@ use superserve::{
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 
-use crate::harness::{Database, on_each_database, postgres::Cluster, steps::Sql};
+use crate::harness::{Database, engine, on_each_database, postgres::Cluster, steps::Sql};
 
 on_each_database!(
     tenants_never_meet,
@@ -272,8 +272,14 @@ impl Scene {
     }
 }
 
-fn config(url: &str) -> Config {
-    Config { url: url.parse().unwrap(), max_connections: 8, acquire_timeout: Duration::from_secs(10) }
+pub(crate) fn config(url: &str) -> Config {
+    Config {
+        url: url.parse().unwrap(),
+        max_connections: 8,
+        acquire_timeout: Duration::from_secs(10),
+        notifications: !engine::is_distributed(),
+        batching: !engine::is_distributed(),
+    }
 }
 
 async fn locks(store: &Store, tenant: &TenantId, id: &AgentId) -> bool {

@@ -36,8 +36,8 @@ on_each_database!(
 #[expect(clippy::print_stderr, reason = "the figure is for who measures")]
 async fn a_change_is_told_on_the_other_replica_at_once() {
     let Some(database) = postgres::Database::create().await else { return };
-    let here = Server::start(Database::Postgres(database));
-    let there = here.replica().start();
+    let here = Server::with(Database::Postgres(database)).with_notifications().start();
+    let there = here.replica().with_notifications().start();
     let agent = here.deploy("demo").await;
     let mut watch = Watch::open(&there.grpc().await, &agent).await;
     assert_eq!(watch.revision().await, 0);
@@ -67,8 +67,8 @@ async fn a_change_is_told_on_the_other_replica_at_once() {
 #[tokio::test]
 async fn watchers_outlive_the_database() {
     let Some(mut cluster) = postgres::Cluster::start() else { return };
-    let here = Server::start(Database::Postgres(cluster.create_database().await));
-    let there = here.replica().start();
+    let here = Server::with(Database::Postgres(cluster.create_database().await)).with_notifications().start();
+    let there = here.replica().with_notifications().start();
     let (first, second) = (here.deploy("first").await, here.deploy("second").await);
     let grpc = there.grpc().await;
     let (mut changed, mut deleted) = (Watch::open(&grpc, &first).await, Watch::open(&grpc, &second).await);
@@ -124,8 +124,8 @@ async fn without_word_watchers_learn_by_looking_and_the_operator_is_told() {
          ALTER DATABASE \"{name}\" SET search_path = public, pg_catalog"
     ))
     .await;
-    let here = Server::start(Database::Postgres(database));
-    let there = here.replica().start();
+    let here = Server::with(Database::Postgres(database)).with_notifications().start();
+    let there = here.replica().with_notifications().start();
     let agent = here.deploy("demo").await;
     let mut watch = Watch::open(&there.grpc().await, &agent).await;
     assert_eq!(watch.revision().await, 0);

@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value, sea_query::Arra
 use super::{Change, Fate, Job, Round, tables::Written};
 use crate::{
     domain::{AgentId, Revision},
-    store::{Error, Transient as _, error::is_duplicate, found, pool::Pool},
+    store::{Error, Transient as _, found, pool::Pool},
 };
 
 /// An agent, the revision at which it was read, and what was decided about it.
@@ -21,6 +21,8 @@ type Due = (AgentId, Revision, Change);
 pub(super) async fn carry_out(pool: &Pool, round: &Round) -> Vec<Result<Fate, Error>> {
     let left = match attempt(pool, round).await {
         Ok(left) => left,
+        // Nothing was written, and each waits for a connection as long as anybody, all at the same time
+        Err(error) if error.is_interrupted() => return round.iter().map(|_| Ok(Fate::Taken)).collect(),
         // One bad change must not fail its neighbours; nothing of the round is written
         Err(error) if round.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
             let mut fates = Vec::with_capacity(round.len());
@@ -66,10 +68,7 @@ async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>
 async fn write(pool: &Pool, due: &[Due]) -> Result<HashSet<AgentId>, Error> {
     let statement = Statement::from(Composition::of(due)?);
     // Not what `Pool` does twice: it writes
-    let rows = pool.connections().query_all_raw(statement).await.map_err(|error| {
-        // Under the same idempotency key another server was faster
-        if is_duplicate(&error) { Error::contended(error) } else { Error::from(error) }
-    })?;
+    let rows = pool.noted(pool.connections().query_all_raw(statement).await).map_err(Error::of_statement)?;
     let ids = rows.iter().map(|row| row.try_get_by_index::<String>(0));
     Ok(ids.map(|id| id.map(AgentId::from_stored)).collect::<Result<_, _>>()?)
 }

@@ -8,7 +8,8 @@
 //! SQLite has one writer, so nothing changes between reading and writing (`in_order`). On PostgreSQL other servers
 //! write too: there one statement writes, and leaves those agents alone that are taken or have moved on since they
 //! were read (`at_once`). Who finds his agent so goes alone: he locks it, waiting if he must, and does the same in a
-//! transaction of his own. So nobody waits for another's agent, and everybody comes to his turn.
+//! transaction of his own. So nobody waits for another's agent, and everybody comes to his turn. Where calls are to
+//! share no statements, everybody goes alone from the beginning.
 
 mod at_once;
 mod in_order;
@@ -92,6 +93,7 @@ pub struct Decided<T> {
 /// The way to the lanes. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Changes {
+    /// None, where each goes alone.
     lanes: Vec<Batcher<Lane>>,
     hasher: RandomState,
 }
@@ -104,7 +106,7 @@ pub(super) struct Lane(Writer);
 pub(super) enum Fate {
     /// It is written, as far as there is anything to write.
     Done,
-    /// Somebody else was at the agent.
+    /// Somebody else was at the agent, or it was not to be written with others.
     Taken,
 }
 
@@ -141,9 +143,13 @@ impl Store {
         E: From<Error> + Send + 'static,
         F: Fn(Option<&Found>) -> Result<Decided<T>, E> + Send + Sync + 'static,
     {
-        let lane = self.changes.lane_of(&question.agent).ok_or_else(Error::stopped)?;
+        let lane = self.changes.lane_of(&question.agent);
         let job = Arc::new(Deciding { question, decide, answer: Mutex::new(None) });
-        if lane.ask(Arc::clone(&job) as Arc<dyn Job>).await?? == Fate::Taken {
+        let fate = match lane {
+            Some(lane) => lane.ask(Arc::clone(&job) as Arc<dyn Job>).await??,
+            None => Fate::Taken,
+        };
+        if fate == Fate::Taken {
             in_order::carry_out_alone(&self.writer, Arc::clone(&job) as Arc<dyn Job>).await?;
         }
         job.take_answer().unwrap_or_else(|| Err(Error::Inconsistent("what is written was decided").into()))
@@ -153,10 +159,11 @@ impl Store {
 // === impl Changes ===
 
 impl Changes {
-    /// Starts the lanes. They end with the last clone of the store.
-    pub(super) fn start(writer: &Writer, tasks: &TaskTracker) -> Self {
-        let lane = || Batcher::start(Lane(writer.clone()), 1, tasks);
-        Self { lanes: std::iter::repeat_with(lane).take(LANES).collect(), hasher: RandomState::new() }
+    /// Starts the lanes, if there are tasks to do so. They end with the last clone of the store.
+    pub(super) fn new(writer: &Writer, tasks: Option<&TaskTracker>) -> Self {
+        let lane = |tasks| Batcher::start(Lane(writer.clone()), 1, tasks);
+        let lanes = tasks.map(|tasks| std::iter::repeat_with(|| lane(tasks)).take(LANES).collect());
+        Self { lanes: lanes.unwrap_or_default(), hasher: RandomState::new() }
     }
 
     fn lane_of(&self, agent: &AgentId) -> Option<&Batcher<Lane>> {
@@ -186,7 +193,7 @@ impl Together for Lane {
                 in_order::carry_out(&self.0, rounds.into_iter().map(|(_, round)| round).collect()).await?;
                 Ok(jobs.iter().map(|_| Ok(Fate::Done)).collect())
             }
-            Writer::Pool(pool) => Ok(carry_out_on(pool, jobs.len(), rounds).await),
+            Writer::Pool(pool) => carry_out_on(pool, jobs.len(), rounds).await,
         }
     }
 }
@@ -195,7 +202,7 @@ async fn carry_out_on(
     pool: &Pool,
     jobs: usize,
     rounds: Vec<(Vec<usize>, Round)>,
-) -> Vec<Result<Fate, Error>> {
+) -> Result<Vec<Result<Fate, Error>>, Error> {
     let mut fates: Vec<_> = (0..jobs).map(|_| Ok(Fate::Taken)).collect();
     let mut outage = None;
     for (places, round) in rounds {
@@ -215,7 +222,11 @@ async fn carry_out_on(
             }
         }
     }
-    fates
+    // Of all, so that those who wait for this lane are told too
+    match outage.filter(|_| fates.iter().all(|fate| fate.as_ref().is_err_and(Error::is_outage))) {
+        Some(outage) => Err(outage),
+        None => Ok(fates),
+    }
 }
 
 /// Jobs in rounds that can be done one after the other, and where each stands among all: in none of the rounds is an

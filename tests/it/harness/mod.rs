@@ -3,6 +3,8 @@
 //! | part | gives |
 //! |---|---|
 //! | [`postgres`] | a throw-away PostgreSQL cluster, and a database of its own for each test |
+//! | [`patroni`] | a PostgreSQL of three members that fails over |
+//! | [`engine`] | as what PostgreSQL is spoken to: as itself, or as a distributed database |
 //! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
 //! | [`grpc`] | the generated clients with a token |
@@ -17,9 +19,11 @@
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod engine;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
+pub(crate) mod patroni;
 pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod relay;

@@ -21,12 +21,17 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{environment, programs::say_once, search_path};
+use super::{
+    engine, environment,
+    programs::{processor_time, say_once},
+    search_path,
+};
 
 const GUARD: &str = include_str!("postgres.sh");
 
@@ -109,6 +114,14 @@ impl Cluster {
         Database { url: create_database(&self.url("postgres")).await.0, drop_at: None }
     }
 
+    /// The time that processors have spent on the server and on those it started that are still there.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let file = fs::read_to_string(self.directory.join("data/postmaster.pid")).expect("it runs");
+        let leader = file.lines().next().expect("a process");
+        let children = fs::read_to_string(format!("/proc/{leader}/task/{leader}/children")).expect("it runs");
+        [leader].into_iter().chain(children.split_whitespace()).filter_map(processor_time).sum()
+    }
+
     /// Stops the server in order; clients are cut off.
     pub(crate) fn stop(&mut self) {
         self.tell("stop");
@@ -159,6 +172,11 @@ impl Drop for Cluster {
 // === impl Database ===
 
 impl Database {
+    /// A database that is there, of a server that goes with the test.
+    pub(crate) fn at(url: String) -> Self {
+        Self { url, drop_at: None }
+    }
+
     /// Makes an empty database on the server that all tests share. `None` where there is no server.
     ///
     /// # Panics
@@ -212,6 +230,10 @@ async fn create_database(server_url: &str) -> (String, String) {
     let mut connection = PgConnection::connect(server_url).await.expect("PostgreSQL answers");
     let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
     sqlx::raw_sql(create).execute(&mut connection).await.expect("a database is made");
+    for setting in engine::database_settings() {
+        let alter = AssertSqlSafe(format!("ALTER DATABASE {name} SET {setting}"));
+        sqlx::raw_sql(alter).execute(&mut connection).await.expect("a database is set");
+    }
     let mut url = url::Url::parse(server_url).expect("TEST_DATABASE_URL is a URL");
     url.set_path(&name);
     (url.into(), name)

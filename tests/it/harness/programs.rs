@@ -3,9 +3,11 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
+    fs,
     io::Write,
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use super::environment;
@@ -33,6 +35,15 @@ pub(crate) fn runs(program: &str, arguments: &[&str], path: impl AsRef<OsStr>) -
     let mut command = Command::new("env");
     command.arg(program).args(arguments).env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
+}
+
+/// The time that processors have spent on a process; `None` when it is gone.
+pub(crate) fn processor_time(process: &str) -> Option<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // After the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths
+    let (_, fields) = stat.rsplit_once(") ").expect("Linux says it");
+    let hundredths = fields.split(' ').skip(11).take(2).map(|it| it.parse::<u64>().expect("a number"));
+    Some(Duration::from_millis(10 * hundredths.sum::<u64>()))
 }
 
 /// Writes a line where a person sees it, the first time.

@@ -22,7 +22,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Database, cli::Cli, eventually, grpc::Grpc, rest::Rest, wait_for};
+use super::{Database, cli::Cli, eventually, grpc::Grpc, programs::processor_time, rest::Rest, wait_for};
 
 pub(crate) use setup::Setup;
 
@@ -125,11 +125,7 @@ impl Server {
     /// The time that processors have spent on it.
     pub(crate) fn processor_time(&self) -> Duration {
         let process = self.process.as_ref().expect("it runs");
-        let stat = fs::read_to_string(format!("/proc/{}/stat", process.id())).expect("it runs");
-        // After the name, which may hold anything: utime and stime are the 12th and 13th, in hundredths
-        let (_, fields) = stat.rsplit_once(") ").expect("Linux says it");
-        let hundredths = fields.split(' ').skip(11).take(2).map(|it| it.parse::<u64>().expect("a number"));
-        Duration::from_millis(10 * hundredths.sum::<u64>())
+        processor_time(&process.id().to_string()).expect("it runs")
     }
 
     /// All that the server wrote to standard error, of all its lives.

@@ -14,7 +14,7 @@ use super::{BINARY, Server};
 use crate::harness::{
     Database,
     cli::{self, Cli},
-    search_path,
+    engine, environment, search_path,
 };
 
 /// How a server is to be started.
@@ -69,6 +69,21 @@ impl Setup {
         self
     }
 
+    /// Lets the server use LISTEN/NOTIFY, whatever the engine of the run is.
+    pub(crate) fn with_notifications(self) -> Self {
+        self.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true")
+    }
+
+    /// Lets calls about several agents share statements or not, whatever the engine of the run is.
+    pub(crate) fn with_batching(self, batching: bool) -> Self {
+        self.env("SUPERSERVE_DATABASE_BATCHING", &batching.to_string())
+    }
+
+    /// Gives the server another way to the database.
+    pub(crate) fn database_url(self, url: &str) -> Self {
+        self.env("SUPERSERVE_DATABASE_URL", url)
+    }
+
     /// Starts the server and waits until it listens. PostgreSQL gets its schema and its keyring before, as nothing is
     /// made there by itself.
     ///
@@ -91,7 +106,8 @@ impl Setup {
     }
 
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let binary = environment("SUPERSERVE_BIN").unwrap_or_else(|| BINARY.to_owned());
+        let mut command = Command::new(binary);
         command
             .args(arguments)
             .env_clear()
@@ -101,6 +117,7 @@ impl Setup {
             .env("SUPERSERVE_BOOTSTRAP_TOKEN", self.stores.admin_token.expose());
         if let Database::Postgres(database) = &self.stores.database {
             command.env("SUPERSERVE_DATABASE_URL", database.url());
+            command.envs(engine::server_settings().iter().copied());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for name in &self.unset {
