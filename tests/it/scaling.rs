@@ -194,7 +194,8 @@ fn transactions(log: &str) -> BTreeMap<String, Vec<String>> {
             if let Some(last) = statements.last_mut() {
                 last.push_str(parameters);
             }
-        } else {
+        } else if said.starts_with("LOG:  ") {
+            // What is said of one that failed repeats it, without its parameters
             statements.push(said.to_owned());
         }
     }
