@@ -24,6 +24,7 @@ use super::{
     Error, Store,
     changes::Announcer,
     hosts::{Hosts, expect_writable},
+    kept::{Kept, Source},
     pool::{Deaths, Pool},
     scout::Scout,
     writer::Writer,
@@ -146,8 +147,9 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .await
         .map_err(cannot)?;
     let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
+    let kept = Kept::new(Source::Sqlite(reader.clone()), SQLITE_READERS as usize, config.acquire_timeout);
     let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
-    let reader = Pool::new(reader, Deaths::default(), config.acquire_timeout, None);
+    let reader = Pool::new(reader, kept, Deaths::default(), config.acquire_timeout, None);
     let writer = Writer::queue(writer, tasks);
     Ok(Store::new(reader, writer, Announcer::Nobody, true, tasks))
 }
@@ -173,7 +175,10 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         (pool, Some(call))
     };
     let connections = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
-    let reader = Pool::new(connections, deaths, config.acquire_timeout, scout);
+    // The rest is for transactions
+    let most = config.max_connections as usize * 3 / 4;
+    let kept = Kept::new(Source::Postgres(pool.clone()), most.max(1), config.acquire_timeout);
+    let reader = Pool::new(connections, kept, deaths, config.acquire_timeout, scout);
     let writer = Writer::Pool(reader.clone());
     let announcer = if config.notifications {
         Announcer::postgres(reader.clone(), pool, moves, tasks)

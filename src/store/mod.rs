@@ -22,6 +22,7 @@ mod error;
 mod found;
 mod gathered;
 mod hosts;
+mod kept;
 mod keys;
 mod metadata;
 mod migrate;

@@ -23,6 +23,7 @@ use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{
     error::{is_contended, is_lost},
+    kept::Kept,
     patience::{CONTENDED, patiently},
 };
 
@@ -32,7 +33,10 @@ const IN_USE: Duration = Duration::from_secs(1);
 /// A pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
+    /// For transactions.
     connections: DatabaseConnection,
+    /// For single statements.
+    kept: Arc<Kept>,
     deaths: Deaths,
     /// How long what lost its connection is done again.
     patience: Duration,
@@ -53,11 +57,12 @@ impl Pool {
     /// them.
     pub(super) fn new(
         connections: DatabaseConnection,
+        kept: Kept,
         deaths: Deaths,
         patience: Duration,
         scout: Option<mpsc::Sender<()>>,
     ) -> Self {
-        Self { connections, deaths, patience, turns: Arc::default(), scout }
+        Self { connections, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
     }
 
     /// Waits for the turn of a transaction that met others and is to be run again. Where a database ends all but one
@@ -86,8 +91,13 @@ impl Pool {
 
     /// Executes what does no harm if it is done twice, and again as a read.
     pub(super) async fn execute_harmless(&self, statement: &Statement) -> Result<(), DbErr> {
-        self.again(|| self.connections.execute_raw(statement.clone())).await?;
+        self.again(|| self.kept.execute(statement.clone(), &self.deaths)).await?;
         Ok(())
+    }
+
+    /// Executes what must not be done twice, and returns rows.
+    pub(super) async fn query_once(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.noted(self.kept.query(statement, &self.deaths).await)
     }
 
     /// The connections as they are.
@@ -165,7 +175,7 @@ impl ConnectionTrait for Pool {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.connections.execute_raw(statement).await
+        self.kept.execute(statement, &self.deaths).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -173,11 +183,11 @@ impl ConnectionTrait for Pool {
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.again(|| self.connections.query_one_raw(statement.clone())).await
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.again(|| self.connections.query_all_raw(statement.clone())).await
+        self.again(|| self.kept.query(statement.clone(), &self.deaths)).await
     }
 }
 

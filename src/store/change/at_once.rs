@@ -6,7 +6,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value, sea_query::ArrayType};
+use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 
 use super::{Change, Fate, Job, Round, tables::Written};
 use crate::{
@@ -68,7 +68,7 @@ async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>
 async fn write(pool: &Pool, due: &[Due]) -> Result<HashSet<AgentId>, Error> {
     let statement = Statement::from(Composition::of(due)?);
     // Not what `Pool` does twice: it writes
-    let rows = pool.noted(pool.connections().query_all_raw(statement).await).map_err(Error::of_statement)?;
+    let rows = pool.query_once(statement).await.map_err(Error::of_statement)?;
     let ids = rows.iter().map(|row| row.try_get_by_index::<String>(0));
     Ok(ids.map(|id| id.map(AgentId::from_stored)).collect::<Result<_, _>>()?)
 }

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::domain::{AgentId, AuditEvent, IdempotencyKey, SecretName, TenantId, Timestamp};
 
-/// How many batches may be under way. An agent's changes all go by the same lane, one after the other.
+/// How many batches may be under way on PostgreSQL. An agent's changes all go by the same lane, one after the other.
 const LANES: usize = 2;
 
 /// Whose secrets are to change, and what has to be known for it.
@@ -161,13 +161,18 @@ impl Store {
 impl Changes {
     /// Starts the lanes, if there are tasks to do so. They end with the last clone of the store.
     pub(super) fn new(writer: &Writer, tasks: Option<&TaskTracker>) -> Self {
+        let lanes = match writer {
+            Writer::Pool(_) => LANES,
+            // It writes one batch at a time anyway, and one that has a transaction to itself needs no savepoint
+            Writer::Queue(..) => 1,
+        };
         let lane = |tasks| Batcher::start(Lane(writer.clone()), 1, tasks);
-        let lanes = tasks.map(|tasks| std::iter::repeat_with(|| lane(tasks)).take(LANES).collect());
+        let lanes = tasks.map(|tasks| std::iter::repeat_with(|| lane(tasks)).take(lanes).collect());
         Self { lanes: lanes.unwrap_or_default(), hasher: RandomState::new() }
     }
 
     fn lane_of(&self, agent: &AgentId) -> Option<&Batcher<Lane>> {
-        let number = self.hasher.hash_one(agent) % LANES as u64;
+        let number = self.hasher.hash_one(agent).checked_rem(self.lanes.len() as u64)?;
         self.lanes.get(usize::try_from(number).unwrap_or_default())
     }
 }
