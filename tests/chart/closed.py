@@ -31,9 +31,9 @@ def open_objects(node, path):
 
 
 def unlike(node, value, path):
-    """Keys that only one of schema and values has."""
+    """Keys that only one of schema and values has. Of what Kubernetes knows `values.yaml` names a part."""
     node = resolve(node)
-    if node.get("additionalProperties") is not False:
+    if node.get("additionalProperties") is not False or node.get("description") == "As Kubernetes has it":
         return
     properties = node["properties"]
     for key in properties.keys() ^ (value or {}).keys():

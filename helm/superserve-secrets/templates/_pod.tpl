@@ -125,7 +125,7 @@ topologySpreadConstraints:
 - name: SUPERSERVE_REQUEST_TIMEOUT
   value: {{ .Values.config.requestTimeout | quote }}
 - name: SUPERSERVE_SHUTDOWN_TIMEOUT
-  value: {{ .Values.config.shutdownTimeout | quote }}
+  value: {{ int64 .Values.config.shutdownTimeout | quote }}
 - name: SUPERSERVE_RATE_LIMIT
   value: {{ int64 .Values.config.rateLimit | quote }}
 - name: SUPERSERVE_MAX_CONCURRENT_REQUESTS
@@ -263,7 +263,7 @@ spec:
   {{- include "superserve.podBase" . | nindent 2 }}
   serviceAccountName: {{ include "superserve.serviceAccountName" . }}
   # The pause before the end, the drain, and some seconds to close the books
-  terminationGracePeriodSeconds: {{ default (add .Values.config.shutdownTimeout 10) .Values.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ int64 (default (add .Values.config.shutdownTimeout 10) .Values.terminationGracePeriodSeconds) }}
   {{- if include "superserve.isPostgres" . }}
   {{- include "superserve.spread" . | nindent 2 }}
   {{- end }}

@@ -21,7 +21,12 @@
 {{- fail "database.postgres.existingSecret: is for database.kind=postgres only" -}}
 {{- end -}}
 {{- end -}}
+{{- /* Helm lets a release begin with a digit and have dots; it lets none have capitals */ -}}
+{{- if not (regexMatch "(?i)^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "superserve.fullname" .)) -}}
+{{- fail (printf "fullnameOverride: %q cannot be a service's name (a to z, 0 to 9 and -, a letter first); give one that can" (include "superserve.fullname" .)) -}}
+{{- end -}}
 {{- include "superserve.validateTls" . -}}
+{{- include "superserve.validateRoutes" . -}}
 {{- include "superserve.validateNumbers" . -}}
 {{- $given := include "superserve.serverEnv" . | fromYamlArray -}}
 {{- range .Values.extraEnv -}}
@@ -57,7 +62,25 @@
 {{- end -}}
 {{- end -}}
 
+{{/* A listener takes a name for one kind of route; the other is ignored, and only its status says so. */}}
+{{- define "superserve.validateRoutes" -}}
+{{- $http := .Values.expose.httpRoute -}}
+{{- $grpc := .Values.expose.grpcRoute -}}
+{{- if and $http.enabled $grpc.enabled (eq (toJson $http.parentRefs) (toJson $grpc.parentRefs)) -}}
+{{- $both := false -}}
+{{- range $http.hostnames }}{{ if has . $grpc.hostnames }}{{ $both = true }}{{ end }}{{ end -}}
+{{- if or $both (not $http.hostnames) (not $grpc.hostnames) -}}
+{{- fail "expose.grpcRoute.hostnames: give the two routes hostnames of their own, or listeners; one listener takes a name for one kind of route" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "superserve.validateNumbers" -}}
+{{- with .Values.terminationGracePeriodSeconds -}}
+{{- if lt (int64 .) (add $.Values.config.shutdownTimeout 3) -}}
+{{- fail "terminationGracePeriodSeconds: is less than config.shutdownTimeout and the three seconds before it; calls under way would be cut off" -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (int .Values.service.port) (int .Values.service.opsPort) -}}
 {{- fail "service.opsPort: is service.port already" -}}
 {{- end -}}
