@@ -91,6 +91,9 @@ pub struct ServeSettings {
     /// Apply missing migrations at start; without it, `serve` refuses an old schema
     #[arg(long, env = "SUPERSERVE_AUTO_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     auto_migrate: bool,
+    /// Show the admin token that the first start makes; without it, `serve` tells only where it is kept
+    #[arg(long, env = "SUPERSERVE_SHOW_ADMIN_TOKEN", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
+    show_admin_token: bool,
     /// Origins whose pages may call (CORS), comma-separated
     #[arg(long, env = "SUPERSERVE_CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origins: Vec<http::HeaderValue>,
@@ -236,6 +239,12 @@ impl ServeSettings {
     #[must_use]
     pub fn log(&self) -> telemetry::Config {
         self.storage.log()
+    }
+
+    /// Whether the admin token that the first start makes is shown: not where what is shown is collected.
+    #[must_use]
+    pub fn shows_admin_token(&self) -> bool {
+        self.show_admin_token
     }
 
     /// Whether a certificate is given.

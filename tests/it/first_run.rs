@@ -45,6 +45,16 @@ async fn the_first_start_makes_what_it_needs_and_says_it_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_not_to_be_shown_is_kept_only() {
+    let setup = Server::with(Database::Sqlite).without_env(TOKEN);
+    let server = setup.env("SUPERSERVE_SHOW_ADMIN_TOKEN", "false").start();
+    wait_for("the greeting", || server.log().contains("superserve secrets set").then_some(()));
+    let file = server.data_dir().join("admin-token");
+    let token = fs::read_to_string(&file).unwrap();
+    assert!(server.log().contains(file.to_str().unwrap()) && !server.log().contains(token.trim_end()));
+}
+
+#[tokio::test]
 async fn a_given_token_is_used_and_not_told() {
     let mut server = Server::start(Database::Sqlite);
     assert_eq!(server.rest().get("/v1/auth/validate").send().await.status, 200);

@@ -164,6 +164,9 @@ topologySpreadConstraints:
 # The command line in this pod (`kubectl exec`) finds the token that the first start has made
 - name: SUPERSERVE_TOKEN_FILE
   value: /data/admin-token
+# What is shown is the pod's log, which others read and keep
+- name: SUPERSERVE_SHOW_ADMIN_TOKEN
+  value: "false"
 {{- end }}
 {{- if include "superserve.isPostgres" . }}
 - name: SUPERSERVE_AUTO_MIGRATE

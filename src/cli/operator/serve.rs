@@ -14,10 +14,10 @@ use crate::{
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log());
-    let encrypted = settings.is_encrypted();
+    let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
     let config = settings.check(&context.environment)?;
     let running = app::start(config).await.map_err(|error| failed(&error))?;
-    greet(&running, encrypted, &mut context.output);
+    greet(&running, encrypted, shows_token, &mut context.output);
     wait_for_signal().await.map_err(|error| failed(&error))?;
     running.stop().await;
     Ok(Exit::Fine)
@@ -25,15 +25,20 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
 
 /// What an operator sees first: where it is, and after the first start, where the token is and what to
 /// type next.
-fn greet(running: &Running, encrypted: bool, output: &mut Output) {
+fn greet(running: &Running, encrypted: bool, shows_token: bool, output: &mut Output) {
     let scheme = if encrypted { "https" } else { "http" };
     let url = format!("{scheme}://{}", running.address);
     output.talk(format!("superserve serves gRPC, gRPC-Web and REST on {url}"));
     output.talk(format!("  probes and metrics: http://{}/readyz, /livez, /metrics", running.ops_address));
     let Some(FirstToken { text, path }) = &running.first_token else { return };
-    let (token, file) = (text.expose(), path.display());
+    let file = path.display();
+    let told = if shows_token {
+        format!("The admin token, shown here once and kept in {file}:\n\n    {}", text.expose())
+    } else {
+        format!("The admin token is kept in {file}.")
+    };
     output.talk(format!(
-        "\nThis is the first start. The admin token, shown here once and kept in {file}:\n\n    {token}\n\n\
+        "\nThis is the first start. {told}\n\n\
          Next, in another terminal:\n\n    \
          export SUPERSERVE_API_URL={url}\n    \
          export SUPERSERVE_TOKEN_FILE={file}\n    \
