@@ -37,7 +37,8 @@ say "upgraded"
 eventually 60 "the newer pods to end" pods_run_image 1
 say "rolled back"
 # An image that does not exist: its pod never gets ready, and the way back must not wait for it
-if upgrade no-such-tag --timeout 15s 2>/dev/null; then
+if upgrade no-such-tag --timeout 15s --set migration.timeoutSeconds=10,migration.ttlSecondsAfterFinished=5 \
+  2>/dev/null; then
   fail "an image that does not exist was waited for in vain"
 fi
 "$helm" rollback "$release" 1 --wait --timeout 3m >/dev/null
