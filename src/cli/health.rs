@@ -1,5 +1,7 @@
 //! `superserve health`.
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use serde_json::json;
 use tonic_health::pb::{
@@ -9,6 +11,7 @@ use tonic_health::pb::{
 use super::{
     client,
     context::Context,
+    duration,
     failure::{Exit, Failure},
     input::interruptible,
     output::Output,
@@ -22,19 +25,38 @@ pub(super) struct Health {
     /// Ask for one gRPC service instead of the whole server
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
+    /// Ask again until it serves, for so long
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    wait: Option<Duration>,
 }
 
+/// The pause before it is asked again.
+const PAUSE: Duration = Duration::from_millis(250);
+
 impl Health {
-    /// Asks once. No token is needed.
+    /// Asks once, or until the server serves. No token is needed.
     ///
     /// # Errors
     /// When the server does not serve or cannot be reached.
     pub(super) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         let server = Server::resolve(client, &context.environment)?;
-        let mut health = HealthClient::new(client::connect(&server).await?);
-        let answer = interruptible(health.check(HealthCheckRequest { service: self.service })).await?;
+        let until = self.wait.map(|wait| Instant::now() + wait);
+        loop {
+            let status = self.ask(&server).await;
+            let serves = matches!(status, Ok(ServingStatus::Serving));
+            if serves || until.is_none_or(|until| until < Instant::now()) {
+                return report(&mut context.output, status?);
+            }
+            interruptible(tokio::time::sleep(PAUSE)).await?;
+        }
+    }
+
+    async fn ask(&self, server: &Server) -> Result<ServingStatus, Failure> {
+        let mut health = HealthClient::new(client::connect(server).await?);
+        let request = HealthCheckRequest { service: self.service.clone() };
+        let answer = interruptible(health.check(request)).await?;
         let answer = answer.map_err(|status| refusal::from_status(&status, server.shown()))?;
-        report(&mut context.output, answer.get_ref().status())
+        Ok(answer.get_ref().status())
     }
 }
 

@@ -1,6 +1,11 @@
 //! As whom and where the command line speaks: tokens, login, an absent server; and what needs no agent.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -104,6 +109,7 @@ fn health_follows_the_server() {
     let service = |name| cli.run(&["health", "--service", name]);
     assert_eq!(service("superserve.secrets.v1.SecretsService").done(), "SERVING\n");
     assert_eq!(service("no.such.Service").code, 2);
+    assert_eq!(cli.run(&["health", "--wait", "30s"]).done(), "SERVING\n");
 
     let address = server.address();
     server.terminate();
@@ -122,6 +128,9 @@ fn health_follows_the_server() {
         assert!(stderr.starts_with(&sentence) && stderr.ends_with(hint), "{command:?}: {stderr}");
         assert!(!stderr.contains("sentinel"), "{stderr}");
     }
+    let begin = Instant::now();
+    let stderr = cli.run(&["health", "--wait", "1s"]).failed(2);
+    assert!(stderr.starts_with(&sentence) && begin.elapsed() > Duration::from_secs(1), "{stderr}");
     server.restart();
     let cli = cli.env("SUPERSERVE_API_URL", "http://127.0.0.1:1");
     let flag = format!("http://{}", server.address());
