@@ -43,8 +43,8 @@ impl Health {
         let until = self.wait.map(|wait| Instant::now() + wait);
         loop {
             let status = self.ask(&server).await;
-            let serves = matches!(status, Ok(ServingStatus::Serving));
-            if serves || until.is_none_or(|until| until < Instant::now()) {
+            let is_well = matches!(status, Ok(ServingStatus::Serving));
+            if is_well || until.is_none_or(|until| until < Instant::now()) {
                 return report(&mut context.output, status?);
             }
             interruptible(tokio::time::sleep(PAUSE)).await?;
