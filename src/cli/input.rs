@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::{
     bounded,
     failure::{Exit, Failure},
+    ignored::is_ignored,
     output::Output,
     terminal,
 };
@@ -142,12 +143,13 @@ pub(crate) async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T,
     }
 }
 
-/// Hears Ctrl-C from now on. One for all waits, so that what comes between two of them ends the second.
+/// Hears Ctrl-C from now on, unless it is to be ignored. One for all waits, so that what comes between two of them ends
+/// the second.
 static INTERRUPTS: Mutex<Option<Signal>> = Mutex::new(None);
 
 fn hear_interrupts() -> Result<(), Failure> {
     let mut heard = INTERRUPTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if heard.is_none() {
+    if heard.is_none() && !is_ignored(rustix::process::Signal::INT) {
         let listening = signal(SignalKind::interrupt());
         *heard =
             Some(listening.map_err(|error| Failure::local(format!("Cannot listen for Ctrl-C: {error}.")))?);

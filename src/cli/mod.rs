@@ -28,6 +28,7 @@ mod environment;
 mod failure;
 mod faults;
 mod health;
+mod ignored;
 mod input;
 mod list;
 mod operator;

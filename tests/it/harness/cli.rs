@@ -117,8 +117,9 @@ impl Cli {
     fn shell_on_terminal<S: AsRef<OsStr>>(&self, script: &str, arguments: &[S]) -> OnTerminal {
         // The terminal comes without echo, with which nothing typed could be seen to be hidden
         let script = format!("stty echo\n{script}");
-        let mut command = self.plain_command("sh");
-        command.args(["-c", &script, BINARY]).args(arguments);
+        // As at the beginning of a session: whoever runs the tests may ignore signals (`nohup`, a shell's `&`)
+        let mut command = self.plain_command("env");
+        command.args(["--default-signal", "sh", "-c", &script, BINARY]).args(arguments);
         let limit = u64::try_from(LIMIT.as_millis()).expect("a short limit");
         OnTerminal(spawn_command(command, Some(limit)).expect("a shell starts on a terminal"))
     }

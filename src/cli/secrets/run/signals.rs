@@ -1,11 +1,11 @@
 //! The signals that this process gets while it watches a command.
 
-use std::{fs, future::poll_fn, task::Poll};
+use std::{future::poll_fn, task::Poll};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-use crate::cli::failure::Failure;
+use crate::cli::{failure::Failure, ignored::is_ignored};
 
 /// All that are meant for the command.
 const PASSED_ON: [Signal; 6] =
@@ -26,9 +26,7 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let ignored = ignored();
-        let is_ignored = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) != 0;
-        let heard = PASSED_ON.into_iter().filter(|signal| !is_ignored(signal)).chain(ABOUT_IT);
+        let heard = PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal)).chain(ABOUT_IT);
         let listening =
             heard.map(|signal| Ok((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?)));
         let listening: Result<_, std::io::Error> = listening.collect();
@@ -57,11 +55,4 @@ impl Signals {
             }
         }
     }
-}
-
-/// The mask of ignored signals; none where the system does not say.
-fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
