@@ -124,6 +124,8 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .foreign_keys(true)
         // What is deleted (data keys!) is overwritten, not only unlinked
         .pragma("secure_delete", "ON")
+        // What a statement may have to take back is else written to a file for each transaction
+        .pragma("temp_store", "MEMORY")
         // Pages, of each connection, in KiB; the system keeps the file in memory anyway
         .pragma("cache_size", "-2000")
         .disable_statement_logging();
@@ -134,7 +136,7 @@ async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracke
         .min_connections(1)
         .idle_timeout(None)
         .max_lifetime(None)
-        .connect_with(options.clone())
+        .connect_with(options.clone().pragma("cache_size", "-16000"))
         .await
         .map_err(cannot)?;
     let reader = PoolOptions::new()
