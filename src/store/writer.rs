@@ -264,22 +264,17 @@ async fn commit_group(connection: &DatabaseConnection, group: &mut [Box<dyn Job>
     };
     let shared = connection.begin_with_options(immediate).await?;
     if let [alone] = group {
-        return run_alone(Tx(shared), alone.as_mut()).await;
+        // Who has no neighbours needs no savepoint
+        return run_if_awaited(alone.as_mut(), Tx(shared)).await;
     }
     for job in group {
-        // Asked just before: the neighbours ahead may have taken longer than it was waited for
-        if job.is_awaited() {
-            run_in_savepoint(&shared, job.as_mut()).await?;
-        }
+        run_if_awaited(job.as_mut(), Tx(shared.begin().await?)).await?;
     }
     shared.commit().await
 }
 
-/// Who has no neighbours needs no savepoint either.
-async fn run_alone(tx: Tx, job: &mut dyn Job) -> Result<(), DbErr> {
-    if job.run(&tx).await { tx.0.commit().await } else { tx.0.rollback().await }
-}
-
-async fn run_in_savepoint(shared: &DatabaseTransaction, job: &mut dyn Job) -> Result<(), DbErr> {
-    run_alone(Tx(shared.begin().await?), job).await
+/// Runs a job in a transaction or savepoint of its own, and ends that. Whether it is awaited is asked just before: the
+/// neighbours ahead may have taken longer than it was waited for.
+async fn run_if_awaited(job: &mut dyn Job, tx: Tx) -> Result<(), DbErr> {
+    if job.is_awaited() && job.run(&tx).await { tx.0.commit().await } else { tx.0.rollback().await }
 }
