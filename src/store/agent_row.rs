@@ -94,12 +94,11 @@ impl OfTenant {
     }
 
     /// What was found of the agent, if it is the tenant's.
-    pub(super) fn pick<T: Clone>(
+    pub(super) fn pick<S: Clone>(
         &self,
-        found: &HashMap<AgentId, T>,
-        agent_of: impl Fn(&T) -> &AgentRow,
-    ) -> Option<T> {
-        found.get(&self.agent).filter(|found| agent_of(found).tenant == self.tenant).cloned()
+        found: &HashMap<AgentId, (AgentRow, Vec<S>)>,
+    ) -> Option<(AgentRow, Vec<S>)> {
+        found.get(&self.agent).filter(|(agent, _)| agent.tenant == self.tenant).cloned()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
-use super::{Error, Found, Question, entity::idempotency, metadata, secrets};
+use super::{Error, Found, Question, entity::idempotency, gathered, metadata, secrets};
 use crate::domain::AgentId;
 
 /// What is kept of a request that may be repeated.
@@ -21,7 +21,7 @@ pub(super) async fn read(
     connection: &impl ConnectionTrait,
     questions: &[&Question],
 ) -> Result<HashMap<AgentId, Found>, Error> {
-    let mut metadata = metadata::read(connection, ids(questions)).await?;
+    let mut metadata = gathered::read::<metadata::Row>(connection, ids(questions)).await?;
     let mut remembered = recall(connection, questions).await?;
     let mut values = values(connection, questions).await?;
     let mut found = HashMap::with_capacity(questions.len());
@@ -47,7 +47,7 @@ async fn values(
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = secrets::read(connection, ids(&wanted)).await?;
+    let found = gathered::read::<secrets::Row>(connection, ids(&wanted)).await?;
     Ok(found.into_iter().map(|(agent, (_, values))| (agent, values)).collect())
 }
 

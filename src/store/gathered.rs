@@ -3,21 +3,30 @@
 //! Row by row they would cost more than all the rest of a read: the drivers copy each column of each row, and
 //! SQLite's hands each row from one thread to another.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, marker::PhantomData};
 
+use async_trait::async_trait;
 use data_encoding::HEXLOWER_PERMISSIVE;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use super::{AgentRow, Error, agent_row::AgentColumns};
+use super::{
+    AgentRow, Error,
+    agent_row::{AgentColumns, OfTenant},
+    batch::Together,
+    pool::Pool,
+    rows::{filled_up, texts},
+};
 use crate::domain::{AgentId, SecretName};
 
 /// What is read of a secret: an array in JSON, of these columns.
-pub(super) trait Gathered: DeserializeOwned {
+pub(super) trait Gathered: DeserializeOwned + 'static {
     /// In their order.
     const COLUMNS: &'static [Column];
+    /// The most agents that are read at once.
+    const AT_ONCE: usize;
     /// What is made of it.
-    type Secret;
+    type Secret: Clone + Send;
 
     fn into_secret(self) -> Self::Secret;
 
@@ -41,6 +50,27 @@ pub(super) struct Hex(pub(super) Vec<u8>);
 
 /// An agent, and what was read of its secrets, sorted by name.
 type AgentWith<S> = (AgentRow, Vec<S>);
+
+/// Reads what many ask for together, and gives each what is his tenant's.
+pub(super) struct Gathering<G>(Pool, PhantomData<fn() -> G>);
+
+impl<G> Gathering<G> {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self(pool, PhantomData)
+    }
+}
+
+#[async_trait]
+impl<G: Gathered> Together for Gathering<G> {
+    type Item = OfTenant;
+    type Outcome = Option<AgentWith<G::Secret>>;
+    const AT_ONCE: usize = G::AT_ONCE;
+
+    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWith<G::Secret>>>, Error> {
+        let found = read::<G>(&self.0, items.iter().map(OfTenant::id).collect()).await?;
+        Ok(items.iter().map(|item| item.pick(&found)).collect())
+    }
+}
 
 /// Reads agents of any tenant with their secrets, as they were at one moment.
 pub(super) async fn read<G: Gathered>(
@@ -72,17 +102,10 @@ fn statement<G: Gathered>(backend: DbBackend, agents: Vec<String>) -> Statement 
     let columns: Vec<_> = G::COLUMNS.iter().map(|column| column.in_json(backend)).collect();
     let columns = columns.join(", ");
     let (gathered, is_asked_for, values) = if backend == DbBackend::Postgres {
-        let agents = agents.into_iter().map(Value::from).collect();
-        (
-            format!("json_agg(json_build_array({columns}))::text"),
-            "= ANY($1::text[])".to_owned(),
-            vec![Value::Array(ArrayType::String, Some(Box::new(agents)))],
-        )
+        let (agents, cast) = texts(agents.iter().map(String::as_str));
+        (format!("json_agg(json_build_array({columns}))::text"), format!("= ANY($1::{cast})"), vec![agents])
     } else {
-        let mut agents: Vec<_> = agents.into_iter().map(Value::from).collect();
-        if let Some(last) = agents.last().cloned() {
-            agents.resize(agents.len().next_power_of_two(), last);
-        }
+        let agents: Vec<_> = filled_up(agents).into_iter().map(Value::from).collect();
         let places = vec!["?"; agents.len()].join(", ");
         (format!("json_group_array(json_array({columns}))"), format!("IN ({places})"), agents)
     };

@@ -1,22 +1,13 @@
 //! What may be told of secrets, read without their sealed values.
 
-use std::collections::HashMap;
-
-use async_trait::async_trait;
-use sea_orm::ConnectionTrait;
 use serde::Deserialize;
 
 use super::{
     AgentRow, Error, Store,
     agent_row::OfTenant,
-    batch::Together,
-    gathered::{self, Column, Gathered, Hex},
-    pool::Pool,
+    gathered::{Column, Gathered, Hex},
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
-
-/// An agent, and the metadata of its secrets, sorted by name.
-pub(super) type AgentWithMetadata = (AgentRow, Vec<StoredSecret>);
 
 /// What may be told of a secret. The length of the sealed value tells its size class and no more.
 #[derive(Clone, Debug)]
@@ -41,22 +32,7 @@ pub struct StoredSecret {
 
 /// The metadata of a secret, as it is gathered.
 #[derive(Deserialize)]
-struct Row(String, i64, Hex, usize, i64, i64, String, Option<usize>, Option<i64>);
-
-/// Reads agents with the metadata of their secrets, many in one statement.
-pub(super) struct Metadata(pub(super) Pool);
-
-#[async_trait]
-impl Together for Metadata {
-    type Item = OfTenant;
-    type Outcome = Option<AgentWithMetadata>;
-    const AT_ONCE: usize = 64;
-
-    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWithMetadata>>, Error> {
-        let found = read(&self.0, items.iter().map(OfTenant::id).collect()).await?;
-        Ok(items.iter().map(|item| item.pick(&found, |(agent, _)| agent)).collect())
-    }
-}
+pub(super) struct Row(String, i64, Hex, usize, i64, i64, String, Option<usize>, Option<i64>);
 
 // === impl Store ===
 
@@ -75,14 +51,6 @@ impl Store {
     }
 }
 
-/// Reads agents of any tenant with the metadata of their secrets, as they were at one moment.
-pub(super) async fn read(
-    connection: &impl ConnectionTrait,
-    agents: Vec<String>,
-) -> Result<HashMap<AgentId, AgentWithMetadata>, Error> {
-    gathered::read::<Row>(connection, agents).await
-}
-
 // === impl Row ===
 
 impl Gathered for Row {
@@ -97,6 +65,7 @@ impl Gathered for Row {
         Column::Length("previous_sealed"),
         Column::Plain("previous_until"),
     ];
+    const AT_ONCE: usize = 64;
     type Secret = StoredSecret;
 
     fn into_secret(self) -> StoredSecret {

@@ -54,6 +54,7 @@ use tokio_util::task::TaskTracker;
 
 use batch::Batcher;
 use changes::Announcer;
+use gathered::Gathering;
 use pool::Pool;
 use writer::Writer;
 
@@ -62,8 +63,8 @@ use writer::Writer;
 pub struct Store {
     reader: Pool,
     tokens: Batcher<tokens::Tokens>,
-    metadata: Batcher<metadata::Metadata>,
-    values: Batcher<secrets::Values>,
+    metadata: Batcher<Gathering<metadata::Row>>,
+    values: Batcher<Gathering<secrets::Row>>,
     writer: Writer,
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
@@ -79,8 +80,8 @@ impl Store {
         let lanes = |lanes| batching.then_some((lanes, tasks));
         Self {
             tokens: Batcher::new(tokens::Tokens(reader.clone()), lanes(READ_LANES)),
-            metadata: Batcher::new(metadata::Metadata(reader.clone()), lanes(READ_LANES)),
-            values: Batcher::new(secrets::Values(reader.clone()), lanes(READ_LANES)),
+            metadata: Batcher::new(Gathering::new(reader.clone()), lanes(READ_LANES)),
+            values: Batcher::new(Gathering::new(reader.clone()), lanes(READ_LANES)),
             changes: change::Changes::new(&writer, batching.then_some(tasks)),
             // One after the other: what waits meanwhile shares the next commit
             audit: Batcher::new(audit_queue::Recording(writer.clone()), lanes(1)),

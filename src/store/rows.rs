@@ -213,8 +213,21 @@ fn to_json(secrets: &[AuditedSecret]) -> Result<String, Error> {
         .map_err(|_unwritable| Error::Inconsistent("audited secrets can be written as JSON"))
 }
 
-/// Whether a column has one of these values. SQLite's list is filled up to a power of two with the last of them, so
-/// that few statements are prepared.
+/// Texts as an array, and its type.
+pub(super) fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'static str) {
+    let values = texts.map(Value::from).collect();
+    (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
+}
+
+/// Values for a list of SQLite, filled up to a power of two with the last of them, so that few statements are prepared.
+pub(super) fn filled_up<V: Clone>(mut values: Vec<V>) -> Vec<V> {
+    if let Some(last) = values.last().cloned() {
+        values.resize(values.len().next_power_of_two(), last);
+    }
+    values
+}
+
+/// Whether a column has one of these values.
 pub(super) fn is_among<C, V>(column: C, values: Vec<V>, backend: DbBackend) -> SimpleExpr
 where
     C: IntoColumnRef,
@@ -226,9 +239,5 @@ where
         let array = Value::Array(V::array_type(), Some(Box::new(values)));
         return column.eq(PgFunc::any(Expr::val(array)));
     }
-    let mut values = values;
-    if let Some(last) = values.last().cloned() {
-        values.resize(values.len().next_power_of_two(), last);
-    }
-    column.is_in(values)
+    column.is_in(filled_up(values))
 }

@@ -1,20 +1,13 @@
 //! Secrets: sealed values.
 
-use std::collections::HashMap;
-
-use async_trait::async_trait;
-use sea_orm::{
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-};
+use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::Deserialize;
 
 use super::{
     AgentRow, Error, Store, Tx,
     agent_row::OfTenant,
-    batch::Together,
     entity::secret,
-    gathered::{self, Column, Gathered, Hex},
-    pool::Pool,
+    gathered::{Column, Gathered, Hex},
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
@@ -57,28 +50,9 @@ pub struct SealedWrite {
     pub by: String,
 }
 
-/// An agent, and its sealed values, sorted by name.
-pub(super) type AgentWithValues = (AgentRow, Vec<SealedSecret>);
-
 /// A sealed value, as it is gathered.
 #[derive(Deserialize)]
-struct Row(String, i64, Hex, Hex, Option<i64>, Hex, Hex, Option<i64>);
-
-/// Reads agents with their sealed values, many in one statement.
-pub(super) struct Values(pub(super) Pool);
-
-#[async_trait]
-impl Together for Values {
-    type Item = OfTenant;
-    type Outcome = Option<AgentWithValues>;
-    /// An agent's values may take a megabyte.
-    const AT_ONCE: usize = 32;
-
-    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWithValues>>, Error> {
-        let found = read(&self.0, items.iter().map(OfTenant::id).collect()).await?;
-        Ok(items.iter().map(|item| item.pick(&found, |(agent, _)| agent)).collect())
-    }
-}
+pub(super) struct Row(String, i64, Hex, Hex, Option<i64>, Hex, Hex, Option<i64>);
 
 // === impl Store ===
 
@@ -95,14 +69,6 @@ impl Store {
     ) -> Result<Option<(AgentRow, Vec<SealedSecret>)>, Error> {
         self.values.ask(OfTenant::new(tenant, id)).await
     }
-}
-
-/// Reads agents of any tenant with their sealed values, as they were at one moment.
-pub(super) async fn read(
-    connection: &impl ConnectionTrait,
-    agents: Vec<String>,
-) -> Result<HashMap<AgentId, AgentWithValues>, Error> {
-    gathered::read::<Row>(connection, agents).await
 }
 
 // === impl Tx ===
@@ -138,6 +104,8 @@ impl Gathered for Row {
         Column::Bytes("previous_sealed"),
         Column::Plain("previous_until"),
     ];
+    // An agent's values may take a megabyte
+    const AT_ONCE: usize = 32;
     type Secret = SealedSecret;
 
     fn into_secret(self) -> SealedSecret {

@@ -11,7 +11,7 @@ use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
 use super::{Change, Fate, Job, Round, tables::Written};
 use crate::{
     domain::{AgentId, Revision},
-    store::{Error, Transient as _, found, pool::Pool},
+    store::{Error, Transient as _, found, pool::Pool, rows::texts},
 };
 
 /// An agent, the revision at which it was read, and what was decided about it.
@@ -67,7 +67,6 @@ async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>
 /// Returns those agents of which the changes were written.
 async fn write(pool: &Pool, due: &[Due]) -> Result<HashSet<AgentId>, Error> {
     let statement = Statement::from(Composition::of(due)?);
-    // Not what `Pool` does twice: it writes
     let rows = pool.query_once(statement).await.map_err(Error::of_statement)?;
     let ids = rows.iter().map(|row| row.try_get_by_index::<String>(0));
     Ok(ids.map(|id| id.map(AgentId::from_stored)).collect::<Result<_, _>>()?)
@@ -169,11 +168,6 @@ impl From<Composition> for Statement {
         let text = format!("WITH {} SELECT id FROM locked", parts.join(", "));
         Self::from_sql_and_values(DbBackend::Postgres, text, parameters)
     }
-}
-
-fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'static str) {
-    let values = texts.map(Value::from).collect();
-    (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
 }
 
 fn numbers(numbers: impl Iterator<Item = i64>) -> (Value, &'static str) {
