@@ -25,7 +25,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
     transport::{
-        self, Finished, Observer,
+        Finished, Front, Observer,
         listener::{self, Tls},
     },
 };
@@ -75,13 +75,13 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
 
     let metrics = Metrics::new();
     let (health, _) = tonic_health::server::health_reporter();
-    let router = transport::router(&service, health.clone(), &transport, observer(&metrics));
+    let front = Front::new(&service, health.clone(), &transport, observer(&metrics));
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     serving.spawn(listener::serve(
         public,
         tls,
-        router,
+        front,
         sockets.listener.clone(),
         stop.clone(),
         serving.clone(),

@@ -43,6 +43,13 @@ struct KeyOfAgent {
     name: String,
 }
 
+/// An agent's revision.
+#[derive(FromQueryResult)]
+struct RevisionOf {
+    id: String,
+    revision: i64,
+}
+
 // === impl Store ===
 
 impl Store {
@@ -84,14 +91,16 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn revisions(&self, ids: &[AgentId]) -> Result<HashMap<AgentId, Revision>, Error> {
-        let rows: Vec<(String, i64)> = agent::Entity::find()
+        let rows = agent::Entity::find()
             .select_only()
             .columns([agent::Column::Id, agent::Column::Revision])
             .filter(agent::Column::Id.is_in(ids.iter().map(AgentId::as_str)))
-            .into_tuple()
+            .into_model::<RevisionOf>()
             .all(&self.reader)
             .await?;
-        let rows = rows.into_iter().map(|(id, revision)| (AgentId::from_stored(id), Revision(revision)));
+        let rows = rows
+            .into_iter()
+            .map(|RevisionOf { id, revision }| (AgentId::from_stored(id), Revision(revision)));
         Ok(rows.collect())
     }
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::{
-    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait as _, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _, FromQueryResult,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
     sea_query::{Alias, Expr, Func, Query},
 };
 
@@ -17,6 +17,14 @@ use crate::domain::{
 
 /// The most different gifts to runs that are read at once.
 const GIVEN_AT_ONCE: u64 = 1000;
+
+/// What runs of a name were given together, and when last.
+#[derive(FromQueryResult)]
+struct Gift {
+    run_id: String,
+    secrets: String,
+    last: String,
+}
 
 /// What a run was given, by the name under which it was.
 pub type Given = BTreeMap<String, AuditedSecret>;
@@ -121,11 +129,11 @@ impl Store {
                 query = query.having(last.clone().lt(before.as_str()));
             }
             let query = query.order_by_desc(last.clone()).limit(GIVEN_AT_ONCE);
-            let rows: Vec<(String, String, String)> = query.into_tuple().all(&self.reader).await?;
+            let rows = query.into_model::<Gift>().all(&self.reader).await?;
             let is_all = (rows.len() as u64) < GIVEN_AT_ONCE;
-            before = rows.last().map(|(_, _, last)| last.clone());
-            for (run, secrets, _) in rows {
-                let held = given.entry(run).or_default();
+            before = rows.last().map(|gift| gift.last.clone());
+            for Gift { run_id, secrets, .. } in rows {
+                let held = given.entry(run_id).or_default();
                 for secret in from_json(&secrets)? {
                     held.entry(secret.key.clone()).or_insert(secret);
                 }

@@ -1,37 +1,30 @@
 //! Opens the database.
 //!
-//! SQLite has one connection that writes and a few that read: a pool of writers would fail most of its
+//! SQLite has one connection that writes and a few that read (`sqlite`): a pool of writers would fail most of its
 //! transactions with "database is locked". PostgreSQL has one pool for both.
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
 };
 
-use sea_orm::{SqlxPostgresConnector, SqlxSqliteConnector};
-use sqlx::{
-    ConnectOptions as _, PgConnection,
-    pool::PoolOptions,
-    postgres::PgConnectOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
-};
+use sea_orm::SqlxPostgresConnector;
+use sqlx::{ConnectOptions as _, PgConnection, pool::PoolOptions, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
     Error, Store,
     changes::Announcer,
+    engine::Engine,
     hosts::{Hosts, expect_writable},
-    kept::{Kept, Source},
+    kept::Kept,
     pool::{Deaths, Pool},
     scout::Scout,
-    writer::Writer,
+    sqlite,
 };
-
-/// Another process (a backup, a shell) may hold SQLite's lock this long.
-const SQLITE_BUSY: Duration = Duration::from_secs(10);
 
 /// A connection that lay idle this long is tried before it is used, and sooner after [`Deaths`]; trying each
 /// time costs a round trip a call.
@@ -39,9 +32,6 @@ const TRUSTED_IDLE: Duration = Duration::from_secs(30);
 
 /// The pause before the servers of a database are asked again which of them takes writes.
 const SEARCH_EVERY: Duration = Duration::from_millis(200);
-
-/// SQLite's readers beside the one writer.
-const SQLITE_READERS: u32 = 4;
 
 /// How to reach the database.
 #[derive(Clone, Debug)]
@@ -107,53 +97,17 @@ impl Store {
     /// [`Error::Setup`] with what to look at, when it cannot be opened.
     pub async fn open(config: &Config, tasks: &TaskTracker) -> Result<Self, Error> {
         match &config.url {
-            DatabaseUrl::Sqlite(path) => open_sqlite(path, config, tasks).await,
+            DatabaseUrl::Sqlite(path) => open_sqlite(path, config, tasks),
             DatabaseUrl::Postgres(hosts) => open_postgres(hosts, config, tasks).await,
         }
     }
 }
 
-async fn open_sqlite(path: &std::path::Path, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        // An acknowledged write survives a power loss; group commit makes it affordable
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(SQLITE_BUSY)
-        .foreign_keys(true)
-        // What is deleted (data keys!) is overwritten, not only unlinked
-        .pragma("secure_delete", "ON")
-        // What a statement may have to take back is else written to a file for each transaction
-        .pragma("temp_store", "MEMORY")
-        // Pages, of each connection, in KiB; the system keeps the file in memory anyway
-        .pragma("cache_size", "-2000")
-        .disable_statement_logging();
-    let cannot =
-        |error: sqlx::Error| Error::Setup(format!("cannot open the database {}: {error}", path.display()));
-    let writer = PoolOptions::new()
-        .max_connections(1)
-        .min_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .connect_with(options.clone().pragma("cache_size", "-16000"))
-        .await
-        .map_err(cannot)?;
-    let reader = PoolOptions::new()
-        .max_connections(SQLITE_READERS)
-        .acquire_timeout(config.acquire_timeout)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_with(options.read_only(true).create_if_missing(false))
-        .await
-        .map_err(cannot)?;
-    let writer = SqlxSqliteConnector::from_sqlx_sqlite_pool(writer);
-    let kept = Kept::new(Source::Sqlite(reader.clone()), SQLITE_READERS as usize, config.acquire_timeout);
-    let reader = SqlxSqliteConnector::from_sqlx_sqlite_pool(reader);
-    let reader = Pool::new(reader, kept, Deaths::default(), config.acquire_timeout, None);
-    let writer = Writer::queue(writer, tasks);
-    Ok(Store::new(reader, writer, Announcer::Nobody, true, tasks))
+fn open_sqlite(path: &Path, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
+    let (readers, queue) = sqlite::open(path, config.acquire_timeout, tasks)?;
+    // A statement costs little, so that there is nothing to be had by sharing it
+    let batching = false;
+    Ok(Store::new(Engine::Sqlite(readers), Engine::Sqlite(queue), Announcer::Nobody, batching, tasks))
 }
 
 async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
@@ -179,14 +133,14 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
     let connections = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
     // The rest is for transactions
     let most = config.max_connections as usize * 3 / 4;
-    let kept = Kept::new(Source::Postgres(pool.clone()), most.max(1), config.acquire_timeout);
+    let kept = Kept::new(pool.clone(), most.max(1), config.acquire_timeout);
     let reader = Pool::new(connections, kept, deaths, config.acquire_timeout, scout);
-    let writer = Writer::Pool(reader.clone());
     let announcer = if config.notifications {
         Announcer::postgres(reader.clone(), pool, moves, tasks)
     } else {
         Announcer::Nobody
     };
+    let (reader, writer) = (Engine::Postgres(reader.clone()), Engine::Postgres(reader));
     Ok(Store::new(reader, writer, announcer, config.batching, tasks))
 }
 

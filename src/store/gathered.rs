@@ -1,23 +1,26 @@
 //! Agents with their secrets, one row an agent: the database gathers the secrets into JSON.
 //!
-//! Row by row they would cost more than all the rest of a read: the drivers copy each column of each row, and
-//! SQLite's hands each row from one thread to another.
+//! Row by row they would cost more than all the rest of a read: sea-orm and the driver copy each column of each row.
 
 use std::{collections::HashMap, marker::PhantomData};
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER_PERMISSIVE;
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DbBackend, FromQueryResult as _, QueryResult, Statement, sea_query::ArrayType,
+};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::{
-    AgentRow, Error,
+    AgentRow, Error, Reader,
     agent_row::{AgentColumns, OfTenant},
     batch::Together,
-    pool::Pool,
-    rows::{filled_up, texts},
+    rows::is_any,
 };
 use crate::domain::{AgentId, SecretName};
+
+/// The column of what is gathered.
+const GATHERED: &str = "gathered";
 
 /// What is read of a secret: an array in JSON, of these columns.
 pub(super) trait Gathered: DeserializeOwned + 'static {
@@ -52,11 +55,11 @@ pub(super) struct Hex(pub(super) Vec<u8>);
 type AgentWith<S> = (AgentRow, Vec<S>);
 
 /// Reads what many ask for together, and gives each what is his tenant's.
-pub(super) struct Gathering<G>(Pool, PhantomData<fn() -> G>);
+pub(super) struct Gathering<G>(Reader, PhantomData<fn() -> G>);
 
 impl<G> Gathering<G> {
-    pub(super) fn new(pool: Pool) -> Self {
-        Self(pool, PhantomData)
+    pub(super) fn new(reader: Reader) -> Self {
+        Self(reader, PhantomData)
     }
 }
 
@@ -81,14 +84,14 @@ pub(super) async fn read<G: Gathered>(
     let rows = connection.query_all_raw(statement).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let agent = AgentRow::try_from(AgentColumns::read(row)?)?;
+        let agent = AgentRow::try_from(AgentColumns::from_query_result(row, "")?)?;
         found.insert(agent.id.clone(), (agent, secrets::<G>(row)?));
     }
     Ok(found)
 }
 
 fn secrets<G: Gathered>(row: &QueryResult) -> Result<Vec<G::Secret>, Error> {
-    let gathered: Option<String> = row.try_get_by_index(AgentColumns::NAMES.len())?;
+    let gathered: Option<String> = row.try_get("", GATHERED)?;
     let Some(gathered) = gathered else { return Ok(Vec::new()) };
     let gathered: Vec<G> = serde_json::from_str(&gathered)
         .map_err(|_unreadable| Error::Inconsistent("secrets are gathered as our JSON"))?;
@@ -101,16 +104,14 @@ fn secrets<G: Gathered>(row: &QueryResult) -> Result<Vec<G::Secret>, Error> {
 fn statement<G: Gathered>(backend: DbBackend, agents: Vec<String>) -> Statement {
     let columns: Vec<_> = G::COLUMNS.iter().map(|column| column.in_json(backend)).collect();
     let columns = columns.join(", ");
-    let (gathered, is_asked_for, values) = if backend == DbBackend::Postgres {
-        let (agents, cast) = texts(agents.iter().map(String::as_str));
-        (format!("json_agg(json_build_array({columns}))::text"), format!("= ANY($1::{cast})"), vec![agents])
+    let gathered = if backend == DbBackend::Postgres {
+        format!("json_agg(json_build_array({columns}))::text")
     } else {
-        let agents: Vec<_> = filled_up(agents).into_iter().map(Value::from).collect();
-        let places = vec!["?"; agents.len()].join(", ");
-        (format!("json_group_array(json_array({columns}))"), format!("IN ({places})"), agents)
+        format!("json_group_array(json_array({columns}))")
     };
+    let (is_asked_for, values) = is_any(backend, ArrayType::String, agents);
     let text = format!(
-        "SELECT {agent}, (SELECT {gathered} FROM secrets WHERE secrets.agent_id = agents.id) \
+        "SELECT {agent}, (SELECT {gathered} FROM secrets WHERE secrets.agent_id = agents.id) AS {GATHERED} \
          FROM agents WHERE agents.id {is_asked_for}",
         agent = AgentColumns::NAMES.join(", "),
     );
@@ -143,18 +144,5 @@ impl Hex {
     /// The bytes, if there are any.
     pub(super) fn some(self) -> Option<Vec<u8>> {
         Some(self.0).filter(|bytes| !bytes.is_empty())
-    }
-}
-
-impl AgentColumns {
-    fn read(row: &QueryResult) -> Result<Self, DbErr> {
-        Ok(Self {
-            id: row.try_get_by_index(0)?,
-            tenant_id: row.try_get_by_index(1)?,
-            revision: row.try_get_by_index(2)?,
-            required_secrets: row.try_get_by_index(3)?,
-            kek_id: row.try_get_by_index(4)?,
-            wrapped_key: row.try_get_by_index(5)?,
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! Connections that are kept between statements.
 //!
 //! Each time a connection comes back to the driver's pool, the pool asks it for a sign of life: one round trip more
-//! for each statement, and on SQLite one more change of threads. What is in use all the time is kept here instead, and
+//! for each statement. What is in use all the time is kept here instead, and
 //! given back now and then, so that the pool still gets to look at it.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use sea_orm::{ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{error::is_lost, pool::Deaths};
@@ -20,16 +20,9 @@ use super::{error::is_lost, pool::Deaths};
 /// For so long a connection is kept from the pool at most.
 const KEPT_FOR: Duration = Duration::from_secs(20);
 
-/// Where connections come from.
-#[derive(Clone)]
-pub(super) enum Source {
-    Postgres(PgPool),
-    Sqlite(SqlitePool),
-}
-
 /// Connections that are kept.
 pub(super) struct Kept {
-    source: Source,
+    pool: PgPool,
     /// Who may have one. Nobody waits at the pool for what is kept here: there are no more of these than the pool has
     /// connections.
     places: Semaphore,
@@ -40,7 +33,7 @@ pub(super) struct Kept {
 
 /// A connection, and since when it is kept, and unused.
 struct Line {
-    connection: Connection,
+    connection: PoolConnection<Postgres>,
     kept_since: Instant,
     idle_since: Instant,
 }
@@ -51,17 +44,12 @@ struct InUse<'k> {
     _place: SemaphorePermit<'k>,
 }
 
-enum Connection {
-    Postgres(PoolConnection<Postgres>),
-    Sqlite(PoolConnection<Sqlite>),
-}
-
 // === impl Kept ===
 
 impl Kept {
     /// Keeps at most so many, of more that the pool has or as many.
-    pub(super) fn new(source: Source, most: usize, patience: Duration) -> Self {
-        Self { source, places: Semaphore::new(most), patience, free: Mutex::default() }
+    pub(super) fn new(pool: PgPool, most: usize, patience: Duration) -> Self {
+        Self { pool, places: Semaphore::new(most), patience, free: Mutex::default() }
     }
 
     pub(super) async fn query(
@@ -70,14 +58,18 @@ impl Kept {
         deaths: &Deaths,
     ) -> Result<Vec<QueryResult>, DbErr> {
         let mut used = self.take(deaths).await?;
-        let outcome = used.line.connection.query(statement).await;
+        let (text, values) = parts(statement);
+        let rows = sqlx::query_with(text, values).fetch_all(&mut *used.line.connection).await;
+        let outcome = rows.map(|rows| rows.into_iter().map(QueryResult::from).collect()).map_err(failed);
         self.put_back(used, outcome.as_ref().err());
         outcome
     }
 
     pub(super) async fn execute(&self, statement: Statement, deaths: &Deaths) -> Result<ExecResult, DbErr> {
         let mut used = self.take(deaths).await?;
-        let outcome = used.line.connection.execute(statement).await;
+        let (text, values) = parts(statement);
+        let done = sqlx::query_with(text, values).execute(&mut *used.line.connection).await;
+        let outcome = done.map(ExecResult::from).map_err(failed);
         self.put_back(used, outcome.as_ref().err());
         outcome
     }
@@ -108,10 +100,7 @@ impl Kept {
     }
 
     async fn new_line(&self) -> Result<Line, sqlx::Error> {
-        let connection = match &self.source {
-            Source::Postgres(pool) => Connection::Postgres(pool.acquire().await?),
-            Source::Sqlite(pool) => Connection::Sqlite(pool.acquire().await?),
-        };
+        let connection = self.pool.acquire().await?;
         let now = Instant::now();
         Ok(Line { connection, kept_since: now, idle_since: now })
     }
@@ -142,40 +131,9 @@ impl Line {
     }
 }
 
-// === impl Connection ===
-
-impl Connection {
-    async fn query(&mut self, Statement { sql, values, .. }: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let (sql, values) = (AssertSqlSafe(sql), SqlxValues(values.unwrap_or_else(none)));
-        match self {
-            Self::Postgres(connection) => {
-                let rows = sqlx::query_with(sql, values).fetch_all(&mut **connection).await;
-                Ok(rows.map_err(failed)?.into_iter().map(QueryResult::from).collect())
-            }
-            Self::Sqlite(connection) => {
-                let rows = sqlx::query_with(sql, values).fetch_all(&mut **connection).await;
-                Ok(rows.map_err(failed)?.into_iter().map(QueryResult::from).collect())
-            }
-        }
-    }
-
-    async fn execute(&mut self, Statement { sql, values, .. }: Statement) -> Result<ExecResult, DbErr> {
-        let (sql, values) = (AssertSqlSafe(sql), SqlxValues(values.unwrap_or_else(none)));
-        match self {
-            Self::Postgres(connection) => {
-                let done = sqlx::query_with(sql, values).execute(&mut **connection).await;
-                done.map(ExecResult::from).map_err(failed)
-            }
-            Self::Sqlite(connection) => {
-                let done = sqlx::query_with(sql, values).execute(&mut **connection).await;
-                done.map(ExecResult::from).map_err(failed)
-            }
-        }
-    }
-}
-
-fn none() -> sea_orm::Values {
-    sea_orm::Values(Vec::new())
+/// A statement as the driver takes it. Its text is ours, and what comes from outside is bound.
+fn parts(Statement { sql, values, .. }: Statement) -> (AssertSqlSafe<String>, SqlxValues) {
+    (AssertSqlSafe(sql), SqlxValues(values.unwrap_or_else(|| sea_orm::Values(Vec::new()))))
 }
 
 fn failed(error: sqlx::Error) -> DbErr {

@@ -1,7 +1,7 @@
 //! Which key-encryption keys this database was written with.
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryOrder as _, QuerySelect as _,
+    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, FromQueryResult, QueryOrder as _, QuerySelect as _,
     sea_query::OnConflict,
 };
 
@@ -18,6 +18,13 @@ pub struct KeyRow {
     pub id: KekId,
     /// By it a wrong key under the right id is recognised.
     pub check_value: Vec<u8>,
+}
+
+/// How many agents' data keys a key wraps.
+#[derive(FromQueryResult)]
+struct Usage {
+    kek_id: String,
+    agents: i64,
 }
 
 impl Store {
@@ -38,15 +45,17 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn key_usage(&self) -> Result<Vec<(KekId, u64)>, Error> {
-        let counts: Vec<(String, i64)> = agent::Entity::find()
+        let counts = agent::Entity::find()
             .select_only()
             .column(agent::Column::KekId)
             .column_as(agent::Column::Id.count(), "agents")
             .group_by(agent::Column::KekId)
-            .into_tuple()
+            .into_model::<Usage>()
             .all(&self.reader)
             .await?;
-        let counts = counts.into_iter().map(|(id, count)| (KekId::from_stored(id), count.unsigned_abs()));
+        let counts = counts
+            .into_iter()
+            .map(|Usage { kek_id, agents }| (KekId::from_stored(kek_id), agents.unsigned_abs()));
         Ok(counts.collect())
     }
 }

@@ -11,15 +11,19 @@ use std::{
     path::Path,
 };
 
-use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, TransactionTrait as _};
 use sea_orm_migration::{MigratorTrait as _, SchemaManager};
 
 use super::{
     Config, DatabaseUrl, Error, Store,
+    engine::Engine,
     error::is_contended,
     migration::Migrator,
     patience::{CONTENDED, patiently},
 };
+
+/// Where sea-orm keeps which migrations were applied.
+const MIGRATIONS: &str = "seaql_migrations";
 
 /// Makes the row. Of two that make the table at once PostgreSQL refuses one, who then finds it there.
 const MAKE_LOCK: [&str; 2] = [
@@ -39,7 +43,7 @@ impl Store {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
                 let _lock = lock_file(path)?;
-                self.apply().await
+                self.apply_as_a_whole().await
             }
             DatabaseUrl::Postgres(_) => self.apply_locked().await,
         }
@@ -50,12 +54,17 @@ impl Store {
     /// # Errors
     /// [`Error`] when the database cannot be asked.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
-        let connection = self.writer.connection();
-        let applied = if SchemaManager::new(connection).has_table("seaql_migrations").await? {
-            Migrator::get_migration_models(connection).await?
-        } else {
-            Vec::new()
+        let connection = &self.schema_connection();
+        let has_migrations = match &self.writer {
+            Engine::Postgres(_) => SchemaManager::new(connection).has_table(MIGRATIONS).await?,
+            Engine::Sqlite(_) => {
+                let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?";
+                let table = Statement::from_sql_and_values(DbBackend::Sqlite, table, [MIGRATIONS.into()]);
+                connection.query_one_raw(table).await?.is_some()
+            }
         };
+        let applied =
+            if has_migrations { Migrator::get_migration_models(connection).await? } else { Vec::new() };
         let is_applied = |name: &str| applied.iter().any(|model| model.version == name);
         let names = Migrator::migrations().into_iter().map(|migration| migration.name().to_owned());
         Ok(names.filter(|name| !is_applied(name)).collect())
@@ -67,7 +76,7 @@ impl Store {
         if self.pending_migrations().await?.is_empty() {
             return Ok(Vec::new());
         }
-        let connection = self.writer.connection();
+        let connection = self.schema_connection();
         let [make_table, make_row] = MAKE_LOCK;
         let made = connection.execute_unprepared(make_table).await;
         let make_row = async || connection.execute_unprepared(make_row).await;
@@ -82,10 +91,31 @@ impl Store {
         applied
     }
 
+    /// sea-orm begins no transaction for migrations of SQLite.
+    async fn apply_as_a_whole(&self) -> Result<Vec<String>, Error> {
+        let Engine::Sqlite(queue) = &self.writer else { return self.apply().await };
+        let connection = queue.connection();
+        connection.control("BEGIN IMMEDIATE")?;
+        let applied = self.apply().await;
+        let committed = applied.and_then(|applied| Ok(connection.control("COMMIT").map(|()| applied)?));
+        if committed.is_err() {
+            connection.roll_back();
+        }
+        committed
+    }
+
+    /// The connection to migrate on. On SQLite it is the one that writes, while nobody writes yet.
+    fn schema_connection(&self) -> DatabaseConnection {
+        match &self.writer {
+            Engine::Postgres(pool) => pool.connections().clone(),
+            Engine::Sqlite(queue) => queue.connection().for_migrations(),
+        }
+    }
+
     async fn apply(&self) -> Result<Vec<String>, Error> {
         let pending = self.pending_migrations().await?;
         if !pending.is_empty() {
-            Migrator::up(self.writer.connection(), None).await?;
+            Migrator::up(&self.schema_connection(), None).await?;
         }
         Ok(pending)
     }

@@ -17,6 +17,7 @@ mod batch;
 mod change;
 mod changes;
 mod connect;
+mod engine;
 mod entity;
 mod error;
 mod found;
@@ -33,6 +34,7 @@ mod previous;
 mod rows;
 mod scout;
 mod secrets;
+mod sqlite;
 mod tokens;
 mod writer;
 
@@ -54,6 +56,7 @@ use tokio_util::task::TaskTracker;
 
 use batch::Batcher;
 use changes::Announcer;
+use engine::Engine;
 use gathered::Gathering;
 use pool::Pool;
 use writer::Writer;
@@ -61,7 +64,7 @@ use writer::Writer;
 /// The database, of either kind. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    reader: Pool,
+    reader: Reader,
     tokens: Batcher<tokens::Tokens>,
     metadata: Batcher<Gathering<metadata::Row>>,
     values: Batcher<Gathering<secrets::Row>>,
@@ -71,12 +74,21 @@ pub struct Store {
     announcer: Announcer,
 }
 
+/// By what the database is read.
+type Reader = Engine<Pool, sqlite::Readers>;
+
 /// How many batches of reads of one kind may be under way.
 const READ_LANES: usize = 1;
 
 impl Store {
     /// Calls that come together share statements where `batching` says so.
-    fn new(reader: Pool, writer: Writer, announcer: Announcer, batching: bool, tasks: &TaskTracker) -> Self {
+    fn new(
+        reader: Reader,
+        writer: Writer,
+        announcer: Announcer,
+        batching: bool,
+        tasks: &TaskTracker,
+    ) -> Self {
         let lanes = |lanes| batching.then_some((lanes, tasks));
         Self {
             tokens: Batcher::new(tokens::Tokens(reader.clone()), lanes(READ_LANES)),
@@ -96,6 +108,10 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when it does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        Ok(self.reader.ping().await?)
+        match &self.reader {
+            Engine::Postgres(pool) => pool.ping().await?,
+            Engine::Sqlite(readers) => readers.ping().await?,
+        }
+        Ok(())
     }
 }

@@ -3,10 +3,7 @@
 //! PostgreSQL gets an array for each column: so the text stays the same however many rows there are, and each
 //! connection prepares it once. SQLite, which has no arrays and prepares in microseconds, gets the rows as they are.
 
-use sea_orm::{
-    ConnectionTrait, DbBackend, ExprTrait as _, Statement, Value,
-    sea_query::{ArrayType, Expr, IntoColumnRef, SimpleExpr, extension::postgres::PgFunc},
-};
+use sea_orm::{ConnectionTrait, DbBackend, Statement, Value, sea_query::ArrayType};
 
 use super::Error;
 use crate::domain::{AgentId, AuditEvent, AuditedSecret};
@@ -219,25 +216,15 @@ pub(super) fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'stat
     (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
 }
 
-/// Values for a list of SQLite, filled up to a power of two with the last of them, so that few statements are prepared.
-pub(super) fn filled_up<V: Clone>(mut values: Vec<V>) -> Vec<V> {
-    if let Some(last) = values.last().cloned() {
-        values.resize(values.len().next_power_of_two(), last);
-    }
-    values
-}
-
-/// Whether a column has one of these values.
-pub(super) fn is_among<C, V>(column: C, values: Vec<V>, backend: DbBackend) -> SimpleExpr
-where
-    C: IntoColumnRef,
-    V: Into<Value> + Clone + sea_orm::sea_query::ValueType,
-{
-    let column = Expr::col(column);
+/// A condition on a column that has one of these values, and the parameters of the statement, which has no others.
+pub(super) fn is_any<V: Into<Value>>(
+    backend: DbBackend,
+    kind: ArrayType,
+    values: Vec<V>,
+) -> (String, Vec<Value>) {
+    let values: Vec<Value> = values.into_iter().map(Into::into).collect();
     if backend == DbBackend::Postgres {
-        let values = values.into_iter().map(Into::into).collect();
-        let array = Value::Array(V::array_type(), Some(Box::new(values)));
-        return column.eq(PgFunc::any(Expr::val(array)));
+        return ("= ANY($1)".to_owned(), vec![Value::Array(kind, Some(Box::new(values)))]);
     }
-    column.is_in(filled_up(values))
+    (format!("IN ({})", vec!["?"; values.len()].join(", ")), values)
 }

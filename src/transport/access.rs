@@ -9,7 +9,7 @@ use std::{
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{
     body::Body,
-    extract::{MatchedPath, Request, State},
+    extract::{MatchedPath, Request},
     middleware::Next,
     response::Response,
 };
@@ -58,7 +58,14 @@ impl fmt::Debug for Observer {
 }
 
 /// Gives the request its id and, once it is answered, writes its line.
-pub(super) async fn observe(State(observer): State<Observer>, mut request: Request, next: Next) -> Response {
+pub(super) async fn observe<F>(
+    observer: &Observer,
+    mut request: Request,
+    handle: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response>,
+{
     let id = request_id(&request);
     let protocol = Protocol::of(&request);
     let method = request.method().clone();
@@ -66,9 +73,9 @@ pub(super) async fn observe(State(observer): State<Observer>, mut request: Reque
     request.extensions_mut().insert(RequestId(id.clone()));
     let span = tracing::info_span!("request", request_id = %id, principal = tracing::field::Empty);
     let started = Instant::now();
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let mut response = handle(request).instrument(span.clone()).await;
     let finished = match protocol {
-        Protocol::Grpc => Finished {
+        Protocol::Grpc | Protocol::GrpcWeb => Finished {
             protocol: "grpc",
             route: grpc_route(&path, &response),
             code: grpc_code(&response),

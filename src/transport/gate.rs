@@ -2,19 +2,11 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::{extract::Request, response::Response};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
@@ -44,17 +36,10 @@ const OPEN_PATHS: [&str; 4] = [
 /// After so many limited calls, tokens that have not called for a while are forgotten.
 const SWEEP_EVERY: u32 = 10_000;
 
-/// What the layers of one protocol work with.
-#[derive(Clone)]
+/// What stands before every handler. Its limits are those of both protocols together.
 pub(super) struct Gate {
-    protocol: Protocol,
     service: Service,
-    limiter: Arc<Limiter>,
     timeout: Duration,
-}
-
-/// How much may be under way, for both protocols together.
-pub(super) struct Limiter {
     concurrent: Semaphore,
     rate: Option<RateLimiter<String, HashMapStateStore<String>, DefaultClock>>,
     limited_calls: AtomicU32,
@@ -63,28 +48,74 @@ pub(super) struct Limiter {
 // === impl Gate ===
 
 impl Gate {
-    /// Puts it together.
-    pub(super) fn new(
-        protocol: Protocol,
-        service: Service,
-        limiter: Arc<Limiter>,
-        timeout: Duration,
-    ) -> Self {
-        Self { protocol, service, limiter, timeout }
-    }
-}
-
-// === impl Limiter ===
-
-impl Limiter {
     /// Limits as they are configured.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(service: Service, config: &Config) -> Self {
         let limiter = |per_second: NonZeroU32| RateLimiter::hashmap(Quota::per_second(per_second));
         Self {
+            service,
+            timeout: config.timeout,
             concurrent: Semaphore::new(config.concurrent_requests),
             rate: config.rate_limit.map(limiter),
             limited_calls: AtomicU32::new(0),
         }
+    }
+
+    /// Hands a request on, or refuses it as its protocol does.
+    pub(super) async fn guard<F>(
+        &self,
+        protocol: Protocol,
+        request: Request,
+        handle: impl FnOnce(Request) -> F,
+    ) -> Response
+    where
+        F: Future<Output = Response>,
+    {
+        self.pass(request, handle).await.unwrap_or_else(|error| protocol.refuse(&error))
+    }
+
+    /// What every call passes before its handler, in this order: there is room for it, it ends in time, it is known
+    /// who calls, and he does not call too often.
+    async fn pass<F>(
+        &self,
+        mut request: Request,
+        handle: impl FnOnce(Request) -> F,
+    ) -> Result<Response, Error>
+    where
+        F: Future<Output = Response>,
+    {
+        let _place = self.concurrent.try_acquire().map_err(|_full| Error::Overloaded)?;
+        let limit = self.time_limit(request.headers());
+        let answered = async {
+            self.authenticate(&mut request).await?;
+            self.limit_rate(&request)?;
+            Ok(handle(request).await)
+        };
+        tokio::time::timeout(limit, answered).await.unwrap_or(Err(Error::TimedOut))
+    }
+
+    /// As long as this server allows, or less if a gRPC caller asks.
+    fn time_limit(&self, headers: &HeaderMap) -> Duration {
+        let asked = headers.get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
+        asked.map_or(self.timeout, |asked| asked.min(self.timeout))
+    }
+
+    /// Finds out who calls, before anything else is looked at.
+    async fn authenticate(&self, request: &mut Request) -> Result<(), Error> {
+        let path = request.uri().path();
+        if OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open))) {
+            return Ok(());
+        }
+        let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
+        let principal = self.service.authenticate(token).await?;
+        tracing::Span::current().record("principal", principal.token.id.as_str());
+        let origin = origin(request);
+        request.extensions_mut().insert(Call { principal, origin });
+        Ok(())
+    }
+
+    fn limit_rate(&self, request: &Request) -> Result<(), Error> {
+        let call = request.extensions().get::<Call>();
+        call.map_or(Ok(()), |call| self.check_rate(call.principal.token.id.as_str()))
     }
 
     fn check_rate(&self, token: &str) -> Result<(), Error> {
@@ -97,54 +128,6 @@ impl Limiter {
         outcome.map(|_snapshot| ()).map_err(|refused| Error::RateLimited {
             retry_after: refused.wait_time_from(DefaultClock::default().now()),
         })
-    }
-}
-
-/// Refuses a call at once when too many are under way, before it costs anything.
-pub(super) async fn shed(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    match gate.limiter.concurrent.try_acquire() {
-        Ok(_permit) => next.run(request).await,
-        Err(_full) => gate.protocol.refuse(&Error::Overloaded),
-    }
-}
-
-/// Ends a call that takes longer than it may: as long as this server allows, or less if a gRPC caller asks.
-pub(super) async fn deadline(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let asked = request.headers().get("grpc-timeout").and_then(|value| grpc_timeout(value.to_str().ok()?));
-    let timeout = asked.map_or(gate.timeout, |asked| asked.min(gate.timeout));
-    let outcome = tokio::time::timeout(timeout, next.run(request)).await;
-    outcome.unwrap_or_else(|_elapsed| gate.protocol.refuse(&Error::TimedOut))
-}
-
-/// Finds out who calls, before anything else is looked at.
-pub(super) async fn authenticate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open))) {
-        return next.run(request).await;
-    }
-    let Some(token) = bearer(request.headers()) else {
-        return gate.protocol.refuse(&Error::Unauthenticated);
-    };
-    match gate.service.authenticate(token).await {
-        Ok(principal) => {
-            tracing::Span::current().record("principal", principal.token.id.as_str());
-            let origin = origin(&request);
-            request.extensions_mut().insert(Call { principal, origin });
-            next.run(request).await
-        }
-        Err(error) => gate.protocol.refuse(&error),
-    }
-}
-
-/// Refuses a call of a token that calls too often.
-pub(super) async fn limit_rate(State(gate): State<Gate>, request: Request<Body>, next: Next) -> Response {
-    let checked = match request.extensions().get::<Call>() {
-        Some(call) => gate.limiter.check_rate(call.principal.token.id.as_str()),
-        None => Ok(()),
-    };
-    match checked {
-        Ok(()) => next.run(request).await,
-        Err(error) => gate.protocol.refuse(&error),
     }
 }
 

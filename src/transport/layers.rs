@@ -1,83 +1,155 @@
-//! The layers in their order, and the fork between gRPC and REST.
+//! The way of every request, step by step, and the fork between gRPC and REST.
+//!
+//! The steps are functions and no layers of a router: a layer boxes the future of each call and copies what is behind
+//! it, and ten of them took longer than the database does to read.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use ::http::{HeaderName, HeaderValue, Method, Request, header};
-use axum::{Router, body::Body, middleware, response::Response};
+use axum::{Router, body::Body, response::Response};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
-use tower::{
-    ServiceBuilder, ServiceExt as _,
-    util::{MapRequestLayer, MapResponseLayer, option_layer},
-};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    cors::{AllowOrigin, CorsLayer},
-};
+use tower::{Layer as _, Service as TowerService, ServiceExt as _, service_fn};
+use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
 
 use super::{
     access::{self, Observer},
     config::Config,
-    gate::{self, Gate, Limiter},
+    gate::Gate,
     grpc, http,
     protocol::{self, Protocol},
 };
 use crate::service::{Error, Service};
 
-/// Puts everything on one router.
-pub fn router(service: &Service, health: HealthReporter, config: &Config, observer: Observer) -> Router {
-    let limiter = Arc::new(Limiter::new(config));
-    let gate = |protocol| Gate::new(protocol, service.clone(), Arc::clone(&limiter), config.timeout);
-    let request_bytes = config.request_bytes;
-    let grpc = grpc::router(service, health, request_bytes)
-        .layer(guarded(gate(Protocol::Grpc)))
-        .layer(MapResponseLayer::new(move |response| grpc::with_our_status(response, request_bytes)));
-    let grpc = caught(grpc, Protocol::Grpc)
-        .layer(GrpcWebLayer::new())
-        .layer(MapRequestLayer::new(protocol::with_plain_media_type));
-    let rest = http::router(service, request_bytes).layer(guarded(gate(Protocol::Rest)));
-    let rest = caught(rest, Protocol::Rest);
-    let fork = Router::new().fallback(move |request: Request<Body>| {
-        let router = match Protocol::of(&request) {
-            Protocol::Grpc => grpc.clone(),
-            Protocol::Rest => rest.clone(),
-        };
-        router.oneshot(request)
-    });
-    fork.layer(option_layer(cors(&config.cors_origins)))
-        .layer(middleware::from_fn_with_state(observer, access::observe))
+/// What answers every request. Cheap to clone.
+#[derive(Clone)]
+pub struct Front(Arc<Parts>);
+
+struct Parts {
+    observer: Observer,
+    fork: Fork,
+    /// Around the fork, if origins are configured. Without it answers say nothing of CORS.
+    cors: Option<Cors<Fork>>,
 }
 
-/// What every call passes before its handler, in this order.
-fn guarded(
-    gate: Gate,
-) -> impl tower::Layer<
-    axum::routing::Route,
-    Service: tower::Service<
-        Request<Body>,
-        Response = Response,
-        Error = std::convert::Infallible,
-        Future: Send + 'static,
-    > + Clone
-                 + Send
-                 + Sync
-                 + 'static,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
-    ServiceBuilder::new()
-        .layer(middleware::from_fn_with_state(gate.clone(), gate::shed))
-        .layer(middleware::from_fn_with_state(gate.clone(), gate::deadline))
-        .layer(middleware::from_fn_with_state(gate.clone(), gate::authenticate))
-        .layer(middleware::from_fn_with_state(gate, gate::limit_rate))
+/// Sends a request the way of its protocol.
+#[derive(Clone)]
+struct Fork(Arc<Ways>);
+
+struct Ways {
+    gate: Arc<Gate>,
+    grpc: Arc<grpc::Services>,
+    /// To gRPC again.
+    web: Router,
+    rest: Router,
+}
+
+// === impl Front ===
+
+impl Front {
+    /// Puts everything together.
+    #[must_use]
+    pub fn new(service: &Service, health: HealthReporter, config: &Config, observer: Observer) -> Self {
+        let gate = Arc::new(Gate::new(service.clone(), config));
+        let grpc = Arc::new(grpc::Services::new(service, health, config.request_bytes));
+        let web = web(Arc::clone(&gate), Arc::clone(&grpc));
+        let rest = http::router(service, config.request_bytes);
+        let fork = Fork(Arc::new(Ways { gate, grpc, web, rest }));
+        let cors = cors(&config.cors_origins).map(|layer| layer.layer(fork.clone()));
+        Self(Arc::new(Parts { observer, fork, cors }))
+    }
+}
+
+impl Parts {
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let onward = |request| async {
+            match &self.cors {
+                Some(cors) => cors.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
+                None => self.fork.answer(request).await,
+            }
+        };
+        access::observe(&self.observer, request, onward).await
+    }
+}
+
+impl std::fmt::Debug for Front {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Front")
+    }
+}
+
+impl TowerService<Request<Body>> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let parts = Arc::clone(&self.0);
+        Box::pin(async move { Ok(parts.answer(request).await) })
+    }
+}
+
+// === impl Fork ===
+
+impl Fork {
+    async fn answer(&self, request: Request<Body>) -> Response {
+        let Ways { gate, grpc, web, rest } = &*self.0;
+        match Protocol::of(&request) {
+            Protocol::Grpc => answer_grpc(gate, grpc, request).await,
+            Protocol::GrpcWeb => {
+                let answered = web.clone().oneshot(protocol::with_plain_media_type(request)).await;
+                answered.unwrap_or_else(|never| match never {})
+            }
+            Protocol::Rest => {
+                let handle = |request| async {
+                    rest.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+                };
+                caught(Protocol::Rest, gate.guard(Protocol::Rest, request, handle)).await
+            }
+        }
+    }
+}
+
+impl TowerService<Request<Body>> for Fork {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let fork = self.clone();
+        Box::pin(async move { Ok(fork.answer(request).await) })
+    }
+}
+
+async fn answer_grpc(gate: &Gate, grpc: &grpc::Services, request: Request<Body>) -> Response {
+    let request = protocol::with_plain_media_type(request);
+    let handle = |request| grpc.answer(request);
+    caught(Protocol::Grpc, gate.guard(Protocol::Grpc, request, handle)).await
+}
+
+/// Turns gRPC-Web into gRPC, and the answers back.
+fn web(gate: Arc<Gate>, grpc: Arc<grpc::Services>) -> Router {
+    let answer = service_fn(move |request: Request<Body>| {
+        let (gate, grpc) = (Arc::clone(&gate), Arc::clone(&grpc));
+        async move { Ok::<_, Infallible>(answer_grpc(&gate, &grpc, request).await) }
+    });
+    Router::new().fallback_service(answer).layer(GrpcWebLayer::new())
 }
 
 /// A panic is answered like any failure of ours. Where it was went to the log by the panic hook; what it
 /// says may hold a value and goes nowhere.
-fn caught(router: Router, protocol: Protocol) -> Router {
-    let refuse = move |_panic: Box<dyn Any + Send>| protocol.refuse(&Error::Bug("a handler panicked"));
-    router.layer(CatchPanicLayer::custom(refuse))
+async fn caught(protocol: Protocol, answer: impl Future<Output = Response>) -> Response {
+    let answered = AssertUnwindSafe(answer).catch_unwind().await;
+    answered.unwrap_or_else(|_panic| protocol.refuse(&Error::Bug("a handler panicked")))
 }
 
 /// No layer at all unless origins are configured: answers then say nothing of CORS.
@@ -107,31 +179,24 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, routing::post};
+    use axum::body::to_bytes;
     use tonic::{Code, Status};
     use tonic_types::StatusExt as _;
 
     use super::*;
 
-    async fn panics() {
+    #[expect(clippy::unused_async, reason = "it stands for a handler")]
+    async fn panics() -> Response {
         panic!("sentinel");
-    }
-
-    fn panicking(protocol: Protocol) -> Router {
-        caught(Router::new().route("/", post(panics)), protocol)
     }
 
     #[tokio::test]
     async fn a_panic_is_answered_in_the_callers_protocol() {
-        let call = Request::post("/").header(header::CONTENT_TYPE, "application/grpc-web");
-        let grpc = panicking(Protocol::Grpc).layer(GrpcWebLayer::new());
-        let answer = grpc.oneshot(call.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/grpc-web+proto");
+        let answer = caught(Protocol::Grpc, panics()).await;
         let status = Status::from_header_map(answer.headers()).unwrap();
         assert_eq!((status.code(), status.message()), (Code::Internal, "Internal error"));
         assert_eq!(status.get_details_error_info().unwrap().reason, "INTERNAL");
-        let call = Request::post("/").body(Body::empty()).unwrap();
-        let answer = panicking(Protocol::Rest).oneshot(call).await.unwrap();
+        let answer = caught(Protocol::Rest, panics()).await;
         assert_eq!(answer.status(), 500);
         let body = to_bytes(answer.into_body(), 1000).await.unwrap();
         assert_eq!(body, r#"{"status":500,"detail":"Internal error","details":{}}"#);

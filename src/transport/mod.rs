@@ -1,8 +1,8 @@
 //! Words in, words out: gRPC, gRPC-Web and REST on one port. No decisions are made here.
 //!
 //! A request passes, from outside in (`layers`): its id and the access log, CORS; then by its content type to
-//! gRPC or REST; and there, the same for both, the net for panics, the limit of concurrent calls, the
-//! deadline, authentication and the rate limit. Then a handler of `grpc` or `http` turns its words into a
+//! gRPC or REST; and there, the same for both, the net for panics and the gate (`gate`): the limit of concurrent calls,
+//! the deadline, authentication and the rate limit. Then a handler of `grpc` or `http` turns its words into a
 //! call of [`Service`](crate::service::Service) and the outcome into words, errors by the one table of
 //! `error`.
 
@@ -24,4 +24,4 @@ pub use grpc::SERVICE_NAMES;
 pub use http::openapi;
 #[doc(hidden)]
 pub use http::set_without_service;
-pub use layers::router;
+pub use layers::Front;

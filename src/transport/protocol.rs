@@ -6,11 +6,13 @@ use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use super::error::{to_response, to_status};
 use crate::service::Error;
 
-/// Which of the two protocols a request speaks.
+/// Which protocol a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
-    /// gRPC and gRPC-Web.
+    /// gRPC, over HTTP/2.
     Grpc,
+    /// gRPC-Web, over any HTTP.
+    GrpcWeb,
     /// Everything else.
     Rest,
 }
@@ -36,14 +38,17 @@ impl Protocol {
     /// gRPC and gRPC-Web requests say so by their content type. What says so and cannot be (another method,
     /// or gRPC itself over HTTP/1.1) is for REST to refuse: tonic would, before a token and without a body.
     pub(super) fn of(request: &Request<Body>) -> Self {
-        let is_grpc = request.method() == Method::POST && grpc_media_type(request).is_some();
-        if is_grpc { Self::Grpc } else { Self::Rest }
+        match grpc_media_type(request).filter(|_| request.method() == Method::POST) {
+            Some(media_type) if GRPC.contains(&media_type) => Self::Grpc,
+            Some(_web) => Self::GrpcWeb,
+            None => Self::Rest,
+        }
     }
 
     /// An error as this protocol says it.
     pub(super) fn refuse(self, error: &Error) -> Response {
         match self {
-            Self::Grpc => to_status(error).into_http(),
+            Self::Grpc | Self::GrpcWeb => to_status(error).into_http(),
             Self::Rest => to_response(error),
         }
     }
@@ -91,9 +96,9 @@ mod tests {
         }
         for known in GRPC_WEB {
             for version in [Version::HTTP_11, Version::HTTP_2] {
-                assert_eq!(of(version, &[known]), Protocol::Grpc, "{known}");
-                assert_eq!(of(version, &[&known.to_uppercase()]), Protocol::Grpc, "{known}");
-                assert_eq!(of(version, &[&format!("{known};charset=utf-8")]), Protocol::Grpc, "{known}");
+                assert_eq!(of(version, &[known]), Protocol::GrpcWeb, "{known}");
+                assert_eq!(of(version, &[&known.to_uppercase()]), Protocol::GrpcWeb, "{known}");
+                assert_eq!(of(version, &[&format!("{known};charset=utf-8")]), Protocol::GrpcWeb, "{known}");
             }
         }
         for other in

@@ -19,7 +19,7 @@ async fn a_slow_call_times_out(database: Database) {
     let server = Server::with(database).arg("--request-timeout=1").start();
     let agent_id = server.deploy("demo").await;
     let mut grpc = server.grpc().await;
-    let mut backdoor = server.backdoor().await;
+    let backdoor = server.backdoor().await;
     backdoor.block_writers(&agent_id).await;
     let began = Instant::now();
     let refused =

@@ -104,7 +104,7 @@ async fn a_browser_is_served_over_http1() {
 async fn a_callers_deadline_is_kept(database: Database) {
     let server = Server::start(database);
     let agent_id = server.deploy("demo").await;
-    let mut backdoor = server.backdoor().await;
+    let backdoor = server.backdoor().await;
     backdoor.block_writers(&agent_id).await;
     let secrets = [("A".to_owned(), "x".to_owned())].into();
     let set = SetSecretsRequest { agent_id: agent_id.clone(), secrets, ..Default::default() };

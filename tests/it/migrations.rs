@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::{Database, on_each_database, server::Server, steps::Sql};
+use crate::harness::{Database, on_each_database, server::Server, sql::Sql};
 
 on_each_database!(migrations_take_turns, a_later_schema_is_left_alone, a_missing_schema_is_named);
 

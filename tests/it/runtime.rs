@@ -17,7 +17,6 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{
     Database,
-    fixtures::Backdoor,
     grpc::Grpc,
     on_each_database, postgres,
     server::Server,
@@ -72,20 +71,21 @@ async fn no_value_leaves_without_a_record(database: Database) {
     let agent = server.deploy("demo").await;
     server.set(&agent, &json!({"A": "sentinel-value"})).await;
     let grpc = resolver(&server).await;
-    let mut database = server.backdoor().await;
-    let (refuse, allow) = match &database {
-        Backdoor::Sqlite(_) => (
+    let database = server.backdoor().await;
+    let (refuse, allow) = if database.is_sqlite() {
+        (
             "CREATE TRIGGER no_audit BEFORE INSERT ON audit_events WHEN NEW.action = 'secrets.resolve' \
              BEGIN SELECT RAISE(ABORT, 'refused by a trigger'); END",
             "DROP TRIGGER no_audit",
-        ),
-        Backdoor::Postgres(_) => (
+        )
+    } else {
+        (
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN RAISE EXCEPTION 'refused by a trigger'; END $$; \
              CREATE TRIGGER no_audit BEFORE INSERT ON audit_events \
              FOR EACH ROW WHEN (NEW.action = 'secrets.resolve') EXECUTE FUNCTION refuse()",
             "DROP TRIGGER no_audit ON audit_events",
-        ),
+        )
     };
     database.run(refuse).await;
     for answer in join_all((0..50).map(|_| resolve(&grpc, Ask::all(&agent)))).await {
@@ -112,7 +112,7 @@ async fn callers_wait_together_for_records_that_cannot_be_written() {
     let agent = server.deploy("demo").await;
     server.set(&agent, &json!({"A": "a"})).await;
     let grpc = resolver(&server).await;
-    let mut database = server.backdoor().await;
+    let database = server.backdoor().await;
     // SQLSTATE 53100 is a full disk
     database
         .run(

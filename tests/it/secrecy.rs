@@ -16,7 +16,8 @@ use crate::harness::{
     rest::Call,
     search::{Search, forms, sentinel},
     server::Server,
-    steps::{Sql, audit, create_token, resolve, resolver},
+    sql::Sql,
+    steps::{audit, create_token, resolve, resolver},
 };
 
 on_each_database!(tokens_stay_inside);

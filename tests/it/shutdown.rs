@@ -30,7 +30,7 @@ async fn every_request_in_flight_is_answered(database: Database) {
     let mut revisions = watch.watch_secrets(request).await.unwrap().into_inner();
     assert_eq!(revisions.message().await.unwrap().unwrap().revision, 0);
 
-    let mut lock = server.backdoor().await;
+    let lock = server.backdoor().await;
     lock.block_writers(&agent).await;
     let mut requests = join_all((0..IN_FLIGHT).map(|n| Upload::begin(&server, &agent, n))).await;
     server.signal_to_terminate();
@@ -66,7 +66,7 @@ async fn every_request_in_flight_is_answered(database: Database) {
 async fn a_drain_is_bounded(database: Database) {
     let mut server = with_room(Server::with(database)).arg("--shutdown-timeout=1").start();
     let agent = server.deploy("demo").await;
-    let mut lock = server.backdoor().await;
+    let lock = server.backdoor().await;
     lock.block_writers(&agent).await;
     let mut request = Upload::begin(&server, &agent, 0).await;
     request.send_body().await;

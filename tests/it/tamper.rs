@@ -14,7 +14,8 @@ use crate::harness::{
     on_each_database,
     search::sentinel,
     server::Server,
-    steps::{Sql, resolve, resolver},
+    sql::Sql,
+    steps::{resolve, resolver},
 };
 
 on_each_database!(changed_rows_do_not_open, a_foreign_keyring_is_refused, a_lost_keyring_is_not_replaced);

@@ -13,12 +13,8 @@ use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
-    Database, LIMIT, eventually,
-    fixtures::secrets_of,
-    grpc::Grpc,
-    on_each_database, postgres,
-    server::Server,
-    steps::{Sql, create_token},
+    Database, LIMIT, eventually, fixtures::secrets_of, grpc::Grpc, on_each_database, postgres,
+    server::Server, sql::Sql, steps::create_token,
 };
 
 /// Word of a change takes a few milliseconds; a look at all watched agents takes seconds. Where many tests run

@@ -1,15 +1,14 @@
 //! Changes of an agent's secrets: read what there is, decide, write what follows from it.
 //!
 //! The deciding is a function of what was read and does nothing else, so it can be done again. That lets changes
-//! of different agents go together, in a few statements for all of them: that is what makes them cheap, on
-//! SQLite by the fsync that they share, on PostgreSQL by the statements. Two changes of one agent never go
-//! together: the second begins with what the first has left.
+//! of different agents go together on PostgreSQL, in a few statements for all of them, which is what makes them cheap.
+//! Two changes of one agent never go together: the second begins with what the first has left.
 //!
-//! SQLite has one writer, so nothing changes between reading and writing (`in_order`). On PostgreSQL other servers
-//! write too: there one statement writes, and leaves those agents alone that are taken or have moved on since they
-//! were read (`at_once`). Who finds his agent so goes alone: he locks it, waiting if he must, and does the same in a
-//! transaction of his own. So nobody waits for another's agent, and everybody comes to his turn. Where calls are to
-//! share no statements, everybody goes alone from the beginning.
+//! On PostgreSQL other servers write too: there one statement writes, and leaves those agents alone that are taken or
+//! have moved on since they were read (`at_once`). Who finds his agent so goes alone: he locks it, waiting if he must,
+//! and does the same in a transaction of his own (`in_order`). So nobody waits for another's agent, and everybody comes
+//! to his turn. Where calls are to share no statements, everybody goes alone from the beginning; so he does on SQLite,
+//! where a transaction is shared with all that waits anyway.
 
 mod at_once;
 mod in_order;
@@ -29,6 +28,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     AgentRow, Error, Remembered, SealedSecret, SealedWrite, Store, StoredSecret,
     batch::{Batcher, Together},
+    engine::Engine,
     pool::Pool,
     writer::Writer,
 };
@@ -99,7 +99,7 @@ pub(super) struct Changes {
 }
 
 /// What changes agents.
-pub(super) struct Lane(Writer);
+pub(super) struct Lane(Pool);
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +150,7 @@ impl Store {
             None => Fate::Taken,
         };
         if fate == Fate::Taken {
-            in_order::carry_out_alone(&self.writer, Arc::clone(&job) as Arc<dyn Job>).await?;
+            in_order::carry_out(&self.writer, Arc::clone(&job) as Arc<dyn Job>).await?;
         }
         job.take_answer().unwrap_or_else(|| Err(Error::Inconsistent("what is written was decided").into()))
     }
@@ -161,14 +161,14 @@ impl Store {
 impl Changes {
     /// Starts the lanes, if there are tasks to do so. They end with the last clone of the store.
     pub(super) fn new(writer: &Writer, tasks: Option<&TaskTracker>) -> Self {
-        let lanes = match writer {
-            Writer::Pool(_) => LANES,
-            // It writes one batch at a time anyway, and one that has a transaction to itself needs no savepoint
-            Writer::Queue(..) => 1,
+        let lanes = match (writer, tasks) {
+            (Engine::Postgres(pool), Some(tasks)) => {
+                let lane = || Batcher::start(Lane(pool.clone()), 1, tasks);
+                std::iter::repeat_with(lane).take(LANES).collect()
+            }
+            (Engine::Postgres(_), None) | (Engine::Sqlite(_), _) => Vec::new(),
         };
-        let lane = |tasks| Batcher::start(Lane(writer.clone()), 1, tasks);
-        let lanes = tasks.map(|tasks| std::iter::repeat_with(|| lane(tasks)).take(lanes).collect());
-        Self { lanes: lanes.unwrap_or_default(), hasher: RandomState::new() }
+        Self { lanes, hasher: RandomState::new() }
     }
 
     fn lane_of(&self, agent: &AgentId) -> Option<&Batcher<Lane>> {
@@ -192,14 +192,7 @@ impl Together for Lane {
     const AT_ONCE: usize = 64;
 
     async fn run(&self, jobs: &[Arc<dyn Job>]) -> Result<Vec<Result<Fate, Error>>, Error> {
-        let rounds = rounds(jobs);
-        match &self.0 {
-            Writer::Queue(..) => {
-                in_order::carry_out(&self.0, rounds.into_iter().map(|(_, round)| round).collect()).await?;
-                Ok(jobs.iter().map(|_| Ok(Fate::Done)).collect())
-            }
-            Writer::Pool(pool) => carry_out_on(pool, jobs.len(), rounds).await,
-        }
+        carry_out_on(&self.0, jobs.len(), rounds(jobs)).await
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Tells a foreign status anew, in the head of an answer or at its end. `request_bytes` is the longest message.
-pub(in crate::transport) fn with_our_status(response: Response, request_bytes: usize) -> Response {
+pub(super) fn with_our_status(response: Response, request_bytes: usize) -> Response {
     let (mut head, body) = response.into_parts();
     retell(&mut head.headers, request_bytes);
     let body = body.map_frame(move |mut frame| {

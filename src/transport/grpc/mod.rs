@@ -9,15 +9,19 @@ mod runtime;
 mod secrets;
 mod tokens;
 
-use axum::Router;
+use std::convert::Infallible;
+
+use axum::{Router, body::Body, response::Response};
+use bytes::Bytes;
 use tonic::{Request, Status, server::NamedService, service::Routes};
 use tonic_health::{
     pb::health_server::HealthServer,
     server::{HealthReporter, HealthService},
 };
 use tonic_reflection::server::Builder;
+use tower::ServiceExt as _;
 
-pub(super) use foreign::with_our_status;
+use foreign::with_our_status;
 
 use super::error::{MAX_MEMBERS, to_status};
 use crate::{
@@ -42,24 +46,70 @@ pub const SERVICE_NAMES: [&str; 5] = [
     AuditServiceServer::<Service>::NAME,
 ];
 
-/// All services with health and reflection (v1 and v1alpha).
-pub(super) fn router(service: &Service, health: HealthReporter, request_bytes: usize) -> Router {
-    let mut routes = Routes::builder();
-    routes
-        .add_service(SecretsServiceServer::new(service.clone()).max_decoding_message_size(request_bytes))
-        .add_service(AgentsServiceServer::new(service.clone()).max_decoding_message_size(request_bytes))
-        .add_service(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(request_bytes))
-        .add_service(TokensServiceServer::new(service.clone()).max_decoding_message_size(request_bytes))
-        .add_service(AuditServiceServer::new(service.clone()).max_decoding_message_size(request_bytes))
-        .add_service(HealthServer::new(HealthService::from_health_reporter(health)));
-    // A descriptor set of our own build always decodes; if it did not, only reflection would be missing
-    if let Ok(reflection) = reflection().build_v1() {
-        routes.add_service(reflection);
+/// All services.
+pub(super) struct Services {
+    secrets: SecretsServiceServer<Service>,
+    agents: AgentsServiceServer<Service>,
+    runtime: RuntimeServiceServer<Service>,
+    tokens: TokensServiceServer<Service>,
+    audit: AuditServiceServer<Service>,
+    /// Health, reflection (v1 and v1alpha), and what there is none of.
+    others: Router,
+    request_bytes: usize,
+}
+
+impl Services {
+    /// Messages longer than `request_bytes` are refused.
+    pub(super) fn new(service: &Service, health: HealthReporter, request_bytes: usize) -> Self {
+        let mut others = Routes::builder();
+        others.add_service(HealthServer::new(HealthService::from_health_reporter(health)));
+        // A descriptor set of our own build always decodes; if it did not, only reflection would be missing
+        if let Ok(reflection) = reflection().build_v1() {
+            others.add_service(reflection);
+        }
+        if let Ok(reflection) = reflection().build_v1alpha() {
+            others.add_service(reflection);
+        }
+        let service = || service.clone();
+        Self {
+            secrets: SecretsServiceServer::new(service()).max_decoding_message_size(request_bytes),
+            agents: AgentsServiceServer::new(service()).max_decoding_message_size(request_bytes),
+            runtime: RuntimeServiceServer::new(service()).max_decoding_message_size(request_bytes),
+            tokens: TokensServiceServer::new(service()).max_decoding_message_size(request_bytes),
+            audit: AuditServiceServer::new(service()).max_decoding_message_size(request_bytes),
+            others: others.routes().prepare().into_axum_router(),
+            request_bytes,
+        }
     }
-    if let Ok(reflection) = reflection().build_v1alpha() {
-        routes.add_service(reflection);
+
+    /// Has a call answered by the service that its path names.
+    pub(super) async fn answer(&self, request: http::Request<Body>) -> Response {
+        let path = request.uri().path().as_bytes();
+        let name = path.strip_prefix(b"/").and_then(|path| path.split(|byte| *byte == b'/').next());
+        let [secrets, agents, runtime, tokens, audit] = SERVICE_NAMES.map(|name| Some(name.as_bytes()));
+        let response = if name == secrets {
+            ask(&self.secrets, request).await
+        } else if name == runtime {
+            ask(&self.runtime, request).await
+        } else if name == agents {
+            ask(&self.agents, request).await
+        } else if name == tokens {
+            ask(&self.tokens, request).await
+        } else if name == audit {
+            ask(&self.audit, request).await
+        } else {
+            ask(&self.others, request).await
+        };
+        with_our_status(response, self.request_bytes)
     }
-    routes.routes().prepare().into_axum_router()
+}
+
+async fn ask<S, B>(server: &S, request: http::Request<Body>) -> Response
+where
+    S: tower::Service<http::Request<Body>, Response = http::Response<B>, Error = Infallible> + Clone,
+    B: hyper::body::Body<Data = Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
+    server.clone().oneshot(request).await.unwrap_or_else(|never| match never {}).map(Body::new)
 }
 
 /// Our protos, and those of the error details, so that grpcurl shows them as fields.

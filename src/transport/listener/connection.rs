@@ -1,8 +1,8 @@
 //! One connection, from the accepted socket to its end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use axum::Router;
+use axum::{BoxError, body::Body};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use rustls::pki_types::CertificateDer;
@@ -15,7 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{config::ListenerConfig, first_bytes::FirstBytes, tls::Tls};
+use super::{Answers, config::ListenerConfig, first_bytes::FirstBytes, gathered::Gathered, tls::Tls};
 
 /// Who is at the other end. Every request has it among its extensions.
 #[derive(Clone, Debug)]
@@ -31,10 +31,10 @@ pub struct ConnectionInfo {
 }
 
 /// What all connections of a listener share.
-pub(super) struct Connections {
+pub(super) struct Connections<S> {
     pub(super) http: auto::Builder<TrackedExecutor>,
     pub(super) tls: Option<Arc<Tls>>,
-    pub(super) service: Router,
+    pub(super) service: S,
     pub(super) config: ListenerConfig,
     pub(super) stop: CancellationToken,
 }
@@ -51,7 +51,7 @@ enum Leaving {
 
 // === impl Connections ===
 
-impl Connections {
+impl<A: Answers> Connections<A> {
     /// Serves one connection to its end. What goes wrong on it is the client's affair: it is logged
     /// for those who look closely, and nobody else.
     pub(super) async fn run(&self, socket: TcpStream, remote: SocketAddr, age: Option<Duration>) {
@@ -66,7 +66,7 @@ impl Connections {
         socket: TcpStream,
         remote: SocketAddr,
         age: Option<Duration>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(), BoxError> {
         socket.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
             let info = ConnectionInfo { remote, tls: false, peer_certificates: Arc::default() };
@@ -91,30 +91,50 @@ impl Connections {
         stream: S,
         info: ConnectionInfo,
         age: Option<Duration>,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    ) -> Result<(), BoxError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(FirstBytes::new(stream, self.config.first_bytes_timeout));
+        let stream = Gathered::new(FirstBytes::new(stream, self.config.first_bytes_timeout));
+        let written = stream.handle();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());
-            self.service.clone().oneshot(request)
+            self.service.clone().oneshot(request.map(Body::new))
         });
-        let mut connection = std::pin::pin!(self.http.serve_connection(io, service));
+        let mut connection = std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let leaving = tokio::select! {
             // First, so that a request which is already here is taken.
             biased;
-            ended = connection.as_mut() => return ended,
+            ended = drive(connection.as_mut(), &written) => return ended,
             () = self.stop.cancelled() => Leaving::Stopped,
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
         match leaving {
             // How long is up to whoever waits for the tasks.
-            Leaving::Stopped => connection.await,
-            Leaving::TooOld => timeout(self.config.max_connection_age_grace, connection).await?,
+            Leaving::Stopped => drive(connection, &written).await,
+            Leaving::TooOld => {
+                timeout(self.config.max_connection_age_grace, drive(connection, &written)).await?
+            }
         }
     }
+}
+
+/// Takes a connection to its end. What it writes goes out at the end of each turn, also of the last: it may tell why it
+/// ends.
+async fn drive<C, S>(mut connection: Pin<&mut C>, written: &Gathered<S>) -> Result<(), BoxError>
+where
+    C: Future<Output = Result<(), BoxError>>,
+    S: AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        let ended = connection.as_mut().poll(cx);
+        match written.drain(cx) {
+            Poll::Ready(Err(error)) if ended.is_pending() => Poll::Ready(Err(error.into())),
+            Poll::Ready(_) | Poll::Pending => ended,
+        }
+    })
+    .await
 }
 
 async fn reached(age: Option<Duration>) {

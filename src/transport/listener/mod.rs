@@ -1,20 +1,23 @@
 //! The server's door: accepts connections and serves HTTP/1.1 and HTTP/2 on them, with or without TLS.
 //!
 //! A socket is bound before anything is served ([`bind`]), and [`serve`] hands every connection to the
-//! same [`Router`], with a [`ConnectionInfo`] in each request. What a client can do to a connection has
-//! a limit in [`ListenerConfig`]: a limit on requests belongs into a layer of the router instead.
+//! same service, with a [`ConnectionInfo`] in each request. What a client can do to a connection has
+//! a limit in [`ListenerConfig`]: a limit on requests belongs into a step before its handler instead.
 
 mod config;
 mod connection;
 mod first_bytes;
+mod gathered;
 mod once_per;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::{hash::BuildHasher, hash::RandomState, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, hash::BuildHasher, hash::RandomState, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
-use axum::Router;
+use axum::{body::Body, extract::Request, response::Response};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -52,6 +55,25 @@ struct Acceptor {
     failing: OncePer,
 }
 
+/// What answers requests.
+pub trait Answers:
+    tower::Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: tower::Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Listens on `addr`; port 0 takes a free one.
 ///
 /// # Errors
@@ -70,14 +92,16 @@ pub async fn bind(addr: SocketAddr) -> io::Result<BoundListener> {
 /// Connections run as tasks of `tracker`. After `stop` each answers the requests it has and ends; the
 /// caller closes the tracker and waits for it, for as long as it will. A response that never ends by
 /// itself, such as a subscription, must end on the same `stop`, or it is cut off when the waiting is over.
-pub async fn serve(
+pub async fn serve<S>(
     bound: BoundListener,
     tls: Option<Arc<Tls>>,
-    service: Router,
+    service: S,
     config: ListenerConfig,
     stop: CancellationToken,
     tracker: TaskTracker,
-) {
+) where
+    S: Answers,
+{
     let mut acceptor = Acceptor::new(bound.listener, config.max_connections);
     let connections = Arc::new(Connections {
         http: config.http_builder(TrackedExecutor(tracker.clone())),

@@ -1,13 +1,9 @@
-//! What a case begins with: agents, tokens, and a lock that makes a call slow.
+//! What a case begins with: agents and tokens.
 
 use serde_json::{Value, json};
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, SqliteConnection, postgres::PgQueryResult,
-    sqlite::SqliteConnectOptions,
-};
 use superserve::proto::v1::CreateTokenRequest;
 
-use super::{Database, cli::Cli, server::Server};
+use super::{cli::Cli, server::Server};
 
 /// Every scope there is.
 pub(crate) const ALL_SCOPES: [&str; 7] = [
@@ -19,15 +15,6 @@ pub(crate) const ALL_SCOPES: [&str; 7] = [
     "secrets:write",
     "tokens:admin",
 ];
-
-/// A second connection to a server's database.
-#[derive(Debug)]
-pub(crate) enum Backdoor {
-    /// To the file.
-    Sqlite(SqliteConnection),
-    /// To the server.
-    Postgres(PgConnection),
-}
 
 // === impl Server ===
 
@@ -72,47 +59,6 @@ impl Server {
         let list = self.rest().get(&secrets_of(agent)).send().await;
         assert_eq!(list.status, 200, "{}", list.text());
         list.json()["keys"].take()
-    }
-
-    /// Connects to its database behind its back.
-    pub(crate) async fn backdoor(&self) -> Backdoor {
-        match self.database() {
-            Database::Sqlite => {
-                let options = SqliteConnectOptions::new().filename(self.data_dir().join("secrets.db"));
-                Backdoor::Sqlite(SqliteConnection::connect_with(&options).await.expect("the file opens"))
-            }
-            Database::Postgres(database) => {
-                Backdoor::Postgres(PgConnection::connect(database.url()).await.expect("PostgreSQL answers"))
-            }
-        }
-    }
-}
-
-// === impl Backdoor ===
-
-impl Backdoor {
-    /// Runs a statement.
-    pub(crate) async fn run(&mut self, sql: &str) {
-        let sql = AssertSqlSafe(sql.to_owned());
-        match self {
-            Self::Sqlite(connection) => {
-                sqlx::raw_sql(sql).execute(connection).await.expect("SQLite does it");
-            }
-            Self::Postgres(connection) => {
-                let _: PgQueryResult =
-                    sqlx::raw_sql(sql).execute(connection).await.expect("PostgreSQL does it");
-            }
-        }
-    }
-
-    /// Makes every writer of this agent wait until this connection is dropped: on SQLite, of all agents.
-    pub(crate) async fn block_writers(&mut self, agent: &str) {
-        match self {
-            Self::Sqlite(_) => self.run("BEGIN IMMEDIATE").await,
-            Self::Postgres(_) => {
-                self.run(&format!("BEGIN; SELECT 1 FROM agents WHERE id = '{agent}' FOR UPDATE")).await;
-            }
-        }
     }
 }
 

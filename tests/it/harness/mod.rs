@@ -12,8 +12,9 @@
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`relay`] | an address that stays the same for a server that does not, or that hangs up |
 //! | [`programs`] | which programs of the machine are there |
-//! | [`fixtures`] | agents, tokens and locks that a case begins with |
-//! | [`steps`] | what a case looks at: values, the audit trail, rows behind the server's back |
+//! | [`fixtures`] | agents and tokens that a case begins with |
+//! | [`sql`] | rows behind the server's back, and locks that make a call slow |
+//! | [`steps`] | what a case looks at: values, the audit trail |
 //! | [`search`] | finds a text in whatever form it was written |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
@@ -30,6 +31,7 @@ pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod search;
 pub(crate) mod server;
+pub(crate) mod sql;
 pub(crate) mod steps;
 
 use std::{

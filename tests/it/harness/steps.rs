@@ -1,21 +1,16 @@
-//! What a case looks at: the values of an agent, the audit trail, rows behind the server's back.
+//! What a case looks at: the values of an agent, the audit trail.
 
 use std::collections::HashMap;
 
-use sea_orm::{ConnectOptions, ConnectionTrait, DatabaseConnection, QueryResult, Statement, Value};
 use superserve::proto::v1::{
     AuditEvent, CreateTokenRequest, ListAuditEventsRequest, ResolveSecretsRequest, Token,
 };
 use tonic::Status;
 
-use super::{Database, grpc::Grpc, server::Server};
+use super::{grpc::Grpc, server::Server};
 
 /// What a token needs to set, list and resolve.
 pub(crate) const RUNTIME_SCOPES: [&str; 3] = ["secrets:list", "secrets:resolve", "secrets:write"];
-
-/// A connection to a server's database, past the server.
-#[derive(Debug)]
-pub(crate) struct Sql(DatabaseConnection);
 
 /// Makes a token with these scopes: its record and its text.
 pub(crate) async fn create_token(grpc: &Grpc, scopes: &[&str]) -> (Token, String) {
@@ -50,44 +45,5 @@ pub(crate) async fn audit(grpc: &Grpc, agent: &str) -> Vec<AuditEvent> {
         if page_token.is_empty() {
             return events;
         }
-    }
-}
-
-// === impl Sql ===
-
-impl Sql {
-    /// Connects to the database that a server was given.
-    pub(crate) async fn connect(server: &Server) -> Self {
-        let url = match server.database() {
-            Database::Sqlite => {
-                format!("sqlite://{}?mode=rw", server.data_dir().join("secrets.db").display())
-            }
-            Database::Postgres(database) => database.url().to_owned(),
-        };
-        Self::open(&url).await
-    }
-
-    /// Connects to a database.
-    pub(crate) async fn open(url: &str) -> Self {
-        // One connection, so that BEGIN and COMMIT meet
-        let options = ConnectOptions::new(url).max_connections(1).sqlx_logging(false).to_owned();
-        Self(sea_orm::Database::connect(options).await.expect("the database answers"))
-    }
-
-    /// Runs statements as they are.
-    pub(crate) async fn run(&self, statements: &str) {
-        self.0.execute_unprepared(statements).await.expect("the database obeys");
-    }
-
-    /// Runs one statement with parameters `$1`, `$2`, … and says how many rows it changed.
-    pub(crate) async fn change(&self, statement: &str, values: impl IntoIterator<Item = Value>) -> u64 {
-        let statement = Statement::from_sql_and_values(self.0.get_database_backend(), statement, values);
-        self.0.execute_raw(statement).await.expect("the database obeys").rows_affected()
-    }
-
-    /// The one row of a query.
-    pub(crate) async fn row(&self, query: &str, values: impl IntoIterator<Item = Value>) -> QueryResult {
-        let statement = Statement::from_sql_and_values(self.0.get_database_backend(), query, values);
-        self.0.query_one_raw(statement).await.expect("the database answers").expect("a row")
     }
 }

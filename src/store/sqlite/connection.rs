@@ -1,0 +1,197 @@
+//! A connection that answers at once: its methods are async because sea-orm's are, and never wait for another task.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use rusqlite::{
+    OpenFlags, Row, ToSql,
+    types::{ToSqlOutput, ValueRef},
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseConnectionType, DbBackend, DbErr, ExecResult,
+    ProxyDatabaseConnection, ProxyDatabaseTrait, ProxyExecResult, ProxyRow, QueryResult, Statement, Value,
+};
+
+use super::{BUSY, error::to_db_err};
+
+/// Statements that are kept prepared. There are some fifty of them; those that insert have a text for each number of
+/// rows.
+const PREPARED: usize = 256;
+
+/// A connection to the database. Cheap to clone.
+#[derive(Clone)]
+pub(in crate::store) struct Connection(Arc<Mutex<rusqlite::Connection>>);
+
+/// A value as it is bound.
+struct Bound(Value);
+
+// === impl Connection ===
+
+impl Connection {
+    /// Opens the one that writes, and makes the file if there is none.
+    pub(super) fn writing(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = open(path, flags)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // An acknowledged write survives a power loss; group commit makes it affordable
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", "ON")?;
+        // What is deleted (data keys!) is overwritten, not only unlinked
+        connection.pragma_update(None, "secure_delete", "ON")?;
+        // Pages, in KiB; the system keeps the file in memory anyway
+        connection.pragma_update(None, "cache_size", -16_000)?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Opens one that only reads.
+    pub(super) fn reading(path: &Path) -> rusqlite::Result<Self> {
+        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.pragma_update(None, "cache_size", -2_000)?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Executes a statement of transactions, which returns nothing and has no parameters.
+    pub(in crate::store) fn control(&self, statement: &'static str) -> Result<(), DbErr> {
+        self.with(|connection| connection.prepare_cached(statement)?.execute([]).map(drop))
+    }
+
+    /// Takes back what a transaction has done so far, if there is one: after some errors SQLite has done so itself.
+    pub(in crate::store) fn roll_back(&self) {
+        let rolled_back =
+            self.with(
+                |connection| {
+                    if connection.is_autocommit() { Ok(()) } else { connection.execute_batch("ROLLBACK") }
+                },
+            );
+        if let Err(error) = rolled_back {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
+    }
+
+    /// The same connection as sea-orm's own kind. It begins no transactions.
+    pub(in crate::store) fn for_migrations(&self) -> DatabaseConnection {
+        let proxy = ProxyDatabaseConnection::new(DbBackend::Sqlite, Arc::new(Box::new(self.clone())));
+        DatabaseConnectionType::ProxyDatabaseConnection(Arc::new(proxy)).into()
+    }
+
+    fn execute(&self, statement: Statement) -> Result<ProxyExecResult, DbErr> {
+        let Statement { sql, values, .. } = statement;
+        self.with(|connection| {
+            let rows_affected = connection.prepare_cached(&sql)?.execute(parameters(values))?;
+            Ok(ProxyExecResult { last_insert_id: 0, rows_affected: rows_affected as u64 })
+        })
+    }
+
+    fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
+        let Statement { sql, values, .. } = statement;
+        self.with(|connection| {
+            let mut prepared = connection.prepare_cached(&sql)?;
+            let names: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
+            let rows = prepared.query_map(parameters(values), |row| to_row(&names, row))?;
+            rows.collect()
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> Result<T, DbErr> {
+        act(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|error| to_db_err(&error))
+    }
+}
+
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<rusqlite::Connection> {
+    // One thread at a time is in a connection anyway
+    let connection = rusqlite::Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    // What a statement may have to take back is else written to a file for each transaction
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn parameters(values: Option<sea_orm::Values>) -> impl rusqlite::Params {
+    rusqlite::params_from_iter(values.into_iter().flat_map(|values| values.0).map(Bound))
+}
+
+fn to_row(names: &[String], row: &Row<'_>) -> rusqlite::Result<ProxyRow> {
+    let mut values = BTreeMap::new();
+    for (place, name) in names.iter().enumerate() {
+        let value = match row.get_ref(place)? {
+            ValueRef::Null => Value::BigInt(None),
+            ValueRef::Integer(number) => number.into(),
+            ValueRef::Real(number) => number.into(),
+            ValueRef::Text(_) => row.get::<_, String>(place)?.into(),
+            ValueRef::Blob(bytes) => bytes.to_vec().into(),
+        };
+        values.insert(name.clone(), value);
+    }
+    Ok(ProxyRow { values })
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Connection {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Sqlite
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.execute(statement).map(ExecResult::from)
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.with(|connection| connection.execute_batch(sql)).map(|()| ProxyExecResult::default().into())
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        Ok(self.query(statement)?.into_iter().map(QueryResult::from).collect())
+    }
+}
+
+/// For migrations, which take no connection but sea-orm's own. Transactions are begun and ended by those who can be
+/// told when that fails.
+#[async_trait]
+impl ProxyDatabaseTrait for Connection {
+    async fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
+        self.query(statement)
+    }
+
+    async fn execute(&self, statement: Statement) -> Result<ProxyExecResult, DbErr> {
+        self.execute(statement)
+    }
+}
+
+// === impl Bound ===
+
+impl ToSql for Bound {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "sea-orm has many types, our tables three")]
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        let value = match &self.0 {
+            Value::Int(number) => number.map_or(ValueRef::Null, |number| ValueRef::Integer(number.into())),
+            Value::BigInt(number) => number.map_or(ValueRef::Null, ValueRef::Integer),
+            // Limits
+            Value::BigUnsigned(Some(number)) => ValueRef::Integer(i64::try_from(*number).unwrap_or(i64::MAX)),
+            Value::String(text) => {
+                text.as_ref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+            }
+            Value::Bytes(bytes) => bytes.as_ref().map_or(ValueRef::Null, |bytes| ValueRef::Blob(bytes)),
+            _ => {
+                let cause = "a value of this type is bound nowhere yet";
+                return Err(rusqlite::Error::ToSqlConversionFailure(cause.into()));
+            }
+        };
+        Ok(ToSqlOutput::Borrowed(value))
+    }
+}
