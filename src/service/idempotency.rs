@@ -14,8 +14,8 @@ const KEPT_SECONDS: i64 = 24 * 60 * 60;
 
 /// A request that may be a repeat.
 pub(super) struct Attempt<'r> {
-    key: Option<&'r IdempotencyKey>,
-    digest: [u8; 32],
+    /// What it is called, and a digest of what is asked.
+    named: Option<(&'r IdempotencyKey, [u8; 32])>,
 }
 
 /// Reads a caller's idempotency key; empty means none.
@@ -36,14 +36,14 @@ pub(super) fn revision_bytes(revision: Option<Revision>) -> Vec<u8> {
 impl<'r> Attempt<'r> {
     /// Notes what is asked. The digest is under the agent's own key: it may be of values.
     pub(super) fn new(key: Option<&'r IdempotencyKey>, data_key: &DataKey, request: &[&[u8]]) -> Self {
-        Self { key, digest: data_key.request_digest(request) }
+        Self { named: key.map(|key| (key, data_key.request_digest(request))) }
     }
 
     /// The answer that this request got before, if it is a repeat.
     pub(super) fn recall<T: DeserializeOwned>(&self, found: &Found) -> Result<Option<T>, Error> {
-        let Some(remembered) = &found.remembered else { return Ok(None) };
+        let (Some(remembered), Some((_, digest))) = (&found.remembered, &self.named) else { return Ok(None) };
         // Not a secret comparison: whoever sees its outcome knows one of the two requests already
-        if remembered.request_digest != self.digest {
+        if remembered.request_digest != *digest {
             return Err(Error::invalid(Fault::new("idempotency_key", FaultCode::IdempotencyKeyReused)));
         }
         serde_json::from_str(&remembered.answer)
@@ -56,10 +56,10 @@ impl<'r> Attempt<'r> {
         &self,
         answer: &T,
     ) -> Result<Option<(IdempotencyKey, Remembered)>, Error> {
-        let Some(key) = self.key else { return Ok(None) };
+        let Some((key, digest)) = &self.named else { return Ok(None) };
         let answer = serde_json::to_string(answer)
             .map_err(|_unwritable| Error::Bug("an answer can be written as JSON"))?;
-        Ok(Some((key.clone(), Remembered { request_digest: self.digest.to_vec(), answer })))
+        Ok(Some(((*key).clone(), Remembered { request_digest: digest.to_vec(), answer })))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{EntityTrait as _, FromQueryResult, QuerySelect as _};
 
-use super::{Error, entity::agent};
+use super::{Error, entity::agent, sqlite};
 use crate::domain::{AgentId, KekId, RequiredSecret, Revision, TenantId};
 
 /// A data key as it is kept.
@@ -54,6 +54,18 @@ impl AgentColumns {
     /// What they are called.
     pub(super) const NAMES: [&str; 6] =
         ["id", "tenant_id", "revision", "required_secrets", "kek_id", "wrapped_key"];
+
+    /// Reads these columns of a row from the first of them on.
+    pub(super) fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(first)?,
+            tenant_id: row.get(first + 1)?,
+            revision: row.get(first + 2)?,
+            required_secrets: row.get(first + 3)?,
+            kek_id: row.get(first + 4)?,
+            wrapped_key: row.get(first + 5)?,
+        })
+    }
 
     /// A query of these columns.
     pub(super) fn select() -> sea_orm::Select<agent::Entity> {

@@ -26,6 +26,9 @@ struct Gift {
     last: String,
 }
 
+/// The condition of the index by which runs are found: databases use it only where they see it.
+const HAS_RUN: &str = "run_id <> ''";
+
 /// What a run was given, by the name under which it was.
 pub type Given = BTreeMap<String, AuditedSecret>;
 
@@ -78,6 +81,7 @@ impl Store {
                 Expr::col((later.clone(), audit_event::Column::RunId))
                     .equals(audit_event::Column::RunId.as_column_ref()),
             )
+            .and(Expr::cust("later.run_id <> ''"))
             .and(Expr::col((later.clone(), audit_event::Column::Action)).eq(Action::SecretsResolve.as_str()))
             .and(
                 Expr::col((later.clone(), audit_event::Column::Id))
@@ -122,6 +126,7 @@ impl Store {
                 .columns([audit_event::Column::RunId, audit_event::Column::Secrets])
                 .expr_as(last.clone(), "last")
                 .filter(audit_event::Column::RunId.is_in(runs.iter().copied()))
+                .filter(Expr::cust(HAS_RUN))
                 .filter(audit_event::Column::Id.lte(up_to.as_str()))
                 .group_by(audit_event::Column::RunId)
                 .group_by(audit_event::Column::Secrets);

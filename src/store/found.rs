@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sea_orm::{ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _};
 
-use super::{Error, Found, Question, entity::idempotency, gathered, metadata, secrets};
+use super::{Error, Found, Question, entity::idempotency, gathered::Agents, metadata, secrets};
 use crate::domain::AgentId;
 
 /// What is kept of a request that may be repeated.
@@ -18,10 +18,10 @@ pub struct Remembered {
 
 /// Reads what there is of each agent that is asked about, if it is the tenant's. No two ask about one.
 pub(super) async fn read(
-    connection: &impl ConnectionTrait,
+    connection: &(impl ConnectionTrait + Agents),
     questions: &[&Question],
 ) -> Result<HashMap<AgentId, Found>, Error> {
-    let mut metadata = gathered::read::<metadata::Row>(connection, ids(questions)).await?;
+    let mut metadata = connection.read::<metadata::Row>(ids(questions)).await?;
     let mut remembered = recall(connection, questions).await?;
     let mut values = values(connection, questions).await?;
     let mut found = HashMap::with_capacity(questions.len());
@@ -40,14 +40,14 @@ fn ids(questions: &[&Question]) -> Vec<String> {
 }
 
 async fn values(
-    connection: &impl ConnectionTrait,
+    connection: &impl Agents,
     questions: &[&Question],
 ) -> Result<HashMap<AgentId, Vec<super::SealedSecret>>, Error> {
     let wanted: Vec<_> = questions.iter().copied().filter(|question| question.with_values).collect();
     if wanted.is_empty() {
         return Ok(HashMap::new());
     }
-    let found = gathered::read::<secrets::Row>(connection, ids(&wanted)).await?;
+    let found = connection.read::<secrets::Row>(ids(&wanted)).await?;
     Ok(found.into_iter().map(|(agent, (_, values))| (agent, values)).collect())
 }
 

@@ -6,6 +6,7 @@ use super::{
     AgentRow, Error, Store,
     agent_row::OfTenant,
     gathered::{Column, Gathered, Hex},
+    sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
@@ -32,7 +33,7 @@ pub struct StoredSecret {
 
 /// The metadata of a secret, as it is gathered.
 #[derive(Deserialize)]
-pub(super) struct Row(String, i64, Hex, usize, i64, i64, String, Option<usize>, Option<i64>);
+pub(super) struct Row(String, i64, Hex, u32, i64, i64, String, Option<u32>, Option<i64>);
 
 // === impl Store ===
 
@@ -68,6 +69,20 @@ impl Gathered for Row {
     const AT_ONCE: usize = 64;
     type Secret = StoredSecret;
 
+    fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {
+        Ok(Self(
+            row.get(first)?,
+            row.get(first + 1)?,
+            row.get(first + 2)?,
+            row.get(first + 3)?,
+            row.get(first + 4)?,
+            row.get(first + 5)?,
+            row.get(first + 6)?,
+            row.get(first + 7)?,
+            row.get(first + 8)?,
+        ))
+    }
+
     fn into_secret(self) -> StoredSecret {
         let Self(
             name,
@@ -84,15 +99,20 @@ impl Gathered for Row {
             name: SecretName::from_stored(name),
             version: Revision(version),
             fingerprint,
-            sealed_bytes,
+            sealed_bytes: to_usize(sealed_bytes),
             created_at: Timestamp(created_at),
             updated_at: Timestamp(updated_at),
             updated_by,
-            previous: previous_bytes.zip(previous_until.map(Timestamp)),
+            previous: previous_bytes.map(to_usize).zip(previous_until.map(Timestamp)),
         }
     }
 
     fn name(secret: &StoredSecret) -> &SecretName {
         &secret.name
     }
+}
+
+/// No target of ours has a smaller `usize`.
+fn to_usize(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

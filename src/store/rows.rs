@@ -215,16 +215,3 @@ pub(super) fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'stat
     let values = texts.map(Value::from).collect();
     (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
 }
-
-/// A condition on a column that has one of these values, and the parameters of the statement, which has no others.
-pub(super) fn is_any<V: Into<Value>>(
-    backend: DbBackend,
-    kind: ArrayType,
-    values: Vec<V>,
-) -> (String, Vec<Value>) {
-    let values: Vec<Value> = values.into_iter().map(Into::into).collect();
-    if backend == DbBackend::Postgres {
-        return ("= ANY($1)".to_owned(), vec![Value::Array(kind, Some(Box::new(values)))]);
-    }
-    (format!("IN ({})", vec!["?"; values.len()].join(", ")), values)
-}

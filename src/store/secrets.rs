@@ -8,6 +8,7 @@ use super::{
     agent_row::OfTenant,
     entity::secret,
     gathered::{Column, Gathered, Hex},
+    sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
 
@@ -107,6 +108,19 @@ impl Gathered for Row {
     // An agent's values may take a megabyte
     const AT_ONCE: usize = 32;
     type Secret = SealedSecret;
+
+    fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {
+        Ok(Self(
+            row.get(first)?,
+            row.get(first + 1)?,
+            row.get(first + 2)?,
+            row.get(first + 3)?,
+            row.get(first + 4)?,
+            row.get(first + 5)?,
+            row.get(first + 6)?,
+            row.get(first + 7)?,
+        ))
+    }
 
     fn into_secret(self) -> SealedSecret {
         let Self(name, version, Hex(fingerprint), Hex(sealed), kept, kept_fingerprint, kept_sealed, until) =

@@ -7,15 +7,17 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _,
     FromQueryResult as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    Statement,
+    Statement, Value,
     sea_query::{ArrayType, OnConflict},
 };
 
 use super::{
     Error, Reader, Store, Tx,
     batch::Together,
+    engine::Engine,
     entity::{tenant, token},
-    rows::is_any,
+    pool::Pool,
+    sqlite,
 };
 use crate::domain::{
     AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
@@ -34,9 +36,16 @@ impl Together for Tokens {
         let mut different = hashes.to_vec();
         different.sort_unstable();
         different.dedup();
-        let mut found = HashMap::with_capacity(different.len());
-        for row in self.0.query_all_raw(by_hash(self.0.get_database_backend(), different)).await? {
-            let mut row = token::Model::from_query_result(&row, "")?;
+        let rows = match &self.0 {
+            Engine::Postgres(pool) => by_hashes(pool, different).await?,
+            Engine::Sqlite(readers) => {
+                let connection = readers.lend().await?;
+                let rows = different.iter().map(|hash| by_hash(&connection, hash));
+                rows.filter_map(Result::transpose).collect::<Result<_, _>>()?
+            }
+        };
+        let mut found = HashMap::with_capacity(rows.len());
+        for mut row in rows {
             found.insert(std::mem::take(&mut row.hash), to_record(row)?);
         }
         Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
@@ -44,10 +53,36 @@ impl Together for Tokens {
 }
 
 /// Written out, because every call begins with it: to put it together anew took longer than SQLite does to answer it.
-fn by_hash(backend: DbBackend, hashes: Vec<Vec<u8>>) -> Statement {
-    const COLUMNS: &str = "SELECT id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at FROM tokens";
-    let (is_one, values) = is_any(backend, ArrayType::Bytes, hashes);
-    Statement::from_sql_and_values(backend, format!("{COLUMNS} WHERE hash {is_one}"), values)
+const TOKENS: &str =
+    "SELECT id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at FROM tokens";
+
+async fn by_hashes(pool: &Pool, hashes: Vec<Vec<u8>>) -> Result<Vec<token::Model>, Error> {
+    let hashes = hashes.into_iter().map(Value::from).collect();
+    let hashes = Value::Array(ArrayType::Bytes, Some(Box::new(hashes)));
+    let text = format!("{TOKENS} WHERE hash = ANY($1)");
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, [hashes]);
+    let rows = pool.query_all_raw(statement).await?;
+    Ok(rows.iter().map(|row| token::Model::from_query_result(row, "")).collect::<Result<_, _>>()?)
+}
+
+fn by_hash(connection: &sqlite::Connection, hash: &[u8]) -> Result<Option<token::Model>, Error> {
+    let mut found = None;
+    connection.read(&format!("{TOKENS} WHERE hash = ?"), [hash], |row| {
+        found = Some(token::Model {
+            id: row.get(0)?,
+            hash: row.get(1)?,
+            tenant_id: row.get(2)?,
+            name: row.get(3)?,
+            scopes: row.get(4)?,
+            agents: row.get(5)?,
+            email: row.get(6)?,
+            created_at: row.get(7)?,
+            expires_at: row.get(8)?,
+            revoked_at: row.get(9)?,
+        });
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 // === impl Store ===

@@ -4,19 +4,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, EntityTrait as _, QueryFilter as _, sea_query::Expr,
+    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, Statement,
 };
 
 use super::{Change, Job, tables::Written};
 use crate::{
     domain::{AgentId, SecretName},
-    store::{
-        Error,
-        engine::Engine,
-        entity::{agent, secret},
-        found, previous,
-        writer::Writer,
-    },
+    store::{Error, engine::Engine, entity::secret, found, previous, writer::Writer},
 };
 
 /// The most secrets that one statement deletes; its text grows with them.
@@ -71,10 +65,10 @@ fn of_key(agent: &AgentId, name: &SecretName) -> Condition {
 }
 
 async fn move_on(connection: &impl ConnectionTrait, agent: &AgentId) -> Result<(), Error> {
-    agent::Entity::update_many()
-        .col_expr(agent::Column::Revision, Expr::cust("revision + 1"))
-        .filter(agent::Column::Id.eq(agent.as_str()))
-        .exec(connection)
-        .await?;
+    let backend = connection.get_database_backend();
+    let place = if backend == DbBackend::Postgres { "$1" } else { "?" };
+    let text = format!("UPDATE agents SET revision = revision + 1 WHERE id = {place}");
+    let values = [agent.as_str().into()];
+    connection.execute_raw(Statement::from_sql_and_values(backend, text, values)).await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use sea_orm::{
     ProxyDatabaseConnection, ProxyDatabaseTrait, ProxyExecResult, ProxyRow, QueryResult, Statement, Value,
 };
 
-use super::{BUSY, error::to_db_err};
+use super::{BUSY, checkpoint::LONGEST, error::to_db_err};
 
 /// Statements that are kept prepared. There are some fifty of them; those that insert have a text for each number of
 /// rows.
@@ -45,6 +45,14 @@ impl Connection {
         connection.pragma_update(None, "secure_delete", "ON")?;
         // Pages, in KiB; the system keeps the file in memory anyway
         connection.pragma_update(None, "cache_size", -16_000)?;
+        connection.pragma_update(None, "wal_autocheckpoint", LONGEST)?;
+        Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// Opens one that makes checkpoints.
+    pub(super) fn moving(path: &Path) -> rusqlite::Result<Self> {
+        let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
@@ -58,6 +66,15 @@ impl Connection {
     /// Executes a statement of transactions, which returns nothing and has no parameters.
     pub(in crate::store) fn control(&self, statement: &'static str) -> Result<(), DbErr> {
         self.with(|connection| connection.prepare_cached(statement)?.execute([]).map(drop))
+    }
+
+    /// Makes a checkpoint of this kind, which does not wait for readers or the writer, and says how many pages are in
+    /// the log and how many of them were moved.
+    pub(super) fn checkpoint(&self, kind: &'static str) -> Result<(i64, i64), DbErr> {
+        self.with(|connection| {
+            let pages = |row: &Row<'_>| Ok((row.get(1)?, row.get(2)?));
+            connection.query_row(&format!("PRAGMA wal_checkpoint({kind})"), [], pages)
+        })
     }
 
     /// Takes back what a transaction has done so far, if there is one: after some errors SQLite has done so itself.
@@ -94,6 +111,23 @@ impl Connection {
             let names: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
             let rows = prepared.query_map(parameters(values), |row| to_row(&names, row))?;
             rows.collect()
+        })
+    }
+
+    /// Reads rows as they are.
+    pub(in crate::store) fn read(
+        &self,
+        text: &str,
+        parameters: impl rusqlite::Params,
+        mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), DbErr> {
+        self.with(|connection| {
+            let mut prepared = connection.prepare_cached(text)?;
+            let mut rows = prepared.query(parameters)?;
+            while let Some(row) = rows.next()? {
+                each(row)?;
+            }
+            Ok(())
         })
     }
 

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::Connection;
+use super::{Connection, checkpoint::Checkpoints};
 use crate::store::{
     Error,
     engine::Engine,
@@ -54,7 +54,7 @@ struct Waiting<T, E, F> {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn start(connection: Connection, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(connection: Connection, mut checkpoints: Checkpoints, tasks: &TaskTracker) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Box<dyn Job>>(QUEUE);
         let (writing, runtime) = (Tx(Engine::Sqlite(connection.clone())), Handle::current());
         tasks.spawn_blocking({
@@ -64,9 +64,11 @@ impl Queue {
                 while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
                     let committed = commit_group(&connection, &writing, &runtime, &mut group);
                     let committed = committed.map_err(Error::from);
+                    let writes = group.len();
                     for job in group.drain(..) {
                         job.answer(committed.clone());
                     }
+                    checkpoints.after(writes);
                 }
             }
         });

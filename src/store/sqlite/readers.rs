@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    ops::Deref,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Connection;
 
@@ -27,6 +28,13 @@ struct Inner {
     patience: Duration,
 }
 
+/// A connection that is lent, and goes back when this is dropped.
+pub(in crate::store) struct Lent<'r> {
+    connection: Connection,
+    of: &'r Readers,
+    _place: SemaphorePermit<'r>,
+}
+
 // === impl Readers ===
 
 impl Readers {
@@ -42,8 +50,36 @@ impl Readers {
         self.query_all_raw(statement).await.map(drop)
     }
 
+    /// Lends a connection, if there is one in time.
+    pub(in crate::store) async fn lend(&self) -> Result<Lent<'_>, DbErr> {
+        let closed = || DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed);
+        let place = match self.0.places.try_acquire() {
+            Ok(place) => place,
+            Err(_all_lent) => tokio::time::timeout(self.0.patience, self.0.places.acquire())
+                .await
+                .map_err(|_elapsed| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+                .map_err(|_closed| closed())?,
+        };
+        let connection = self.free().pop().ok_or_else(closed)?;
+        Ok(Lent { connection, of: self, _place: place })
+    }
+
     fn free(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.0.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Deref for Lent<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.of.free().push(self.connection.clone());
     }
 }
 
@@ -72,14 +108,6 @@ impl ConnectionTrait for Readers {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        let none_in_time = |_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
-        let place =
-            tokio::time::timeout(self.0.patience, self.0.places.acquire()).await.map_err(none_in_time)?;
-        let _place = place.map_err(|_closed| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
-        let connection =
-            self.free().pop().ok_or(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
-        let rows = connection.query_all_raw(statement).await;
-        self.free().push(connection);
-        rows
+        self.lend().await?.query_all_raw(statement).await
     }
 }
