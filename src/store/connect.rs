@@ -162,7 +162,13 @@ fn pool_options(config: &Config, deaths: &Deaths) -> PoolOptions<sqlx::Postgres>
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)
         // A proxy may still lead to the server that was the right one a moment ago
-        .after_connect(|connection, _usage| Box::pin(expect_writable(connection)))
+        .after_connect(|connection, _usage| {
+            Box::pin(async move {
+                expect_writable(connection).await?;
+                plan_once(connection).await;
+                Ok(())
+            })
+        })
         .before_acquire(move |connection, usage| {
             let is_suspect = usage.idle_for > TRUSTED_IDLE || deaths.may_concern(usage.idle_for);
             Box::pin(async move {
@@ -172,6 +178,15 @@ fn pool_options(config: &Config, deaths: &Deaths) -> PoolOptions<sqlx::Postgres>
                 Ok(true)
             })
         })
+}
+
+/// Has PostgreSQL plan a prepared statement once. For the arrays that we ask with it takes a plan of each call's own for
+/// the cheaper one, and planning then takes several times as long as the look-up in an index that comes out of it. What
+/// does not know the setting plans as it likes.
+async fn plan_once(connection: &mut PgConnection) {
+    if let Err(error) = sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(connection).await {
+        tracing::debug!(%error, "statements are planned each time");
+    }
 }
 
 #[cfg(test)]

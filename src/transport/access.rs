@@ -16,7 +16,7 @@ use axum::{
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tracing::Instrument as _;
 
-use super::protocol::{Protocol, RequestId};
+use super::protocol::{CallerNote, Protocol, RequestId};
 use crate::domain::{TokenText, base62};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -70,10 +70,13 @@ where
     let protocol = Protocol::of(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    let caller = CallerNote::default();
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::info_span!("request", request_id = %id, principal = tracing::field::Empty);
+    request.extensions_mut().insert(caller.clone());
+    // For what else is told on the way
+    let span = tracing::info_span!("request", request_id = id);
     let started = Instant::now();
-    let mut response = handle(request).instrument(span.clone()).await;
+    let mut response = handle(request).instrument(span).await;
     let finished = match protocol {
         Protocol::Grpc | Protocol::GrpcWeb => Finished {
             protocol: "grpc",
@@ -91,7 +94,8 @@ where
     (observer.0)(&finished);
     let Finished { protocol, route, code, duration } = finished;
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    tracing::info!(parent: &span, protocol, route, code, micros, "request");
+    let principal = caller.get();
+    tracing::info!(parent: None, request_id = id, principal, protocol, route, code, micros, "request");
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 use super::{
     config::Config,
     listener::ConnectionInfo,
-    protocol::{Protocol, RequestId},
+    protocol::{CallerNote, Protocol, RequestId},
 };
 use crate::{
     domain::Origin,
@@ -107,7 +107,9 @@ impl Gate {
         }
         let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
         let principal = self.service.authenticate(token).await?;
-        tracing::Span::current().record("principal", principal.token.id.as_str());
+        if let Some(note) = request.extensions().get::<CallerNote>() {
+            note.set(&principal.token.id);
+        }
         let origin = origin(request);
         request.extensions_mut().insert(Call { principal, origin });
         Ok(())

@@ -1,10 +1,12 @@
 //! Which protocol a request speaks, and the id it goes by.
 
+use std::sync::{Arc, OnceLock};
+
 use axum::{body::Body, response::Response};
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 
 use super::error::{to_response, to_status};
-use crate::service::Error;
+use crate::{domain::TokenId, service::Error};
 
 /// Which protocol a request speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,25 @@ const GRPC_WEB: [&str; 4] = [
 /// The id of a request: the caller's, if it sent a usable one, or ours.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
+
+/// Where it is noted who makes a request, once that is known, for whom is told of it from outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CallerNote(Arc<OnceLock<TokenId>>);
+
+// === impl CallerNote ===
+
+impl CallerNote {
+    /// Notes the token of the caller.
+    pub(super) fn set(&self, token: &TokenId) {
+        // A request has one caller
+        drop(self.0.set(token.clone()));
+    }
+
+    /// The token's id; empty as long as it is not known.
+    pub(super) fn get(&self) -> &str {
+        self.0.get().map(TokenId::as_str).unwrap_or_default()
+    }
+}
 
 // === impl Protocol ===
 
