@@ -95,7 +95,7 @@ fn of_service(bench: &Bench, database: Database) -> Result<(f64, f64, f64)> {
 
 fn of_openbao(bench: &Bench) -> Result<Theirs> {
     let binary = bench.options.openbao.clone().unwrap_or_default();
-    let openbao = bench.start_openbao(Yardstick::PgV2, true)?;
+    let openbao = bench.start_openbao(Yardstick::PgV2)?;
     let agents = bench.openbao_agents();
     openbao.fill(&agents)?;
     let mut starts = Vec::new();

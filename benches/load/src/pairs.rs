@@ -234,7 +234,7 @@ impl Bench {
 
     fn openbao(&self, yardstick: Yardstick, workload: Workload) -> Result<Box<dyn Side + '_>> {
         let directory = self.directory.path();
-        let openbao = Rc::new(self.start_openbao(yardstick, workload == Workload::Resolve)?);
+        let openbao = Rc::new(self.start_openbao(yardstick)?);
         let agents = self.openbao_agents();
         openbao.fill(&agents)?;
         let refill = (workload == Workload::Delete).then(|| {
@@ -247,14 +247,13 @@ impl Bench {
     }
 
     /// OpenBao on a fresh store.
-    pub fn start_openbao(&self, yardstick: Yardstick, audit: bool) -> Result<OpenBao> {
+    pub fn start_openbao(&self, yardstick: Yardstick) -> Result<OpenBao> {
         let (version, on_postgres) = yardstick.openbao().context("not OpenBao")?;
         let setup = openbao::Setup {
             binary: self.options.openbao.as_deref().context("OPENBAO_BIN is not set")?,
             directory: self.directory.path(),
             cluster: on_postgres.then(|| self.cluster()).transpose()?,
             version,
-            audit,
             processor: self.processor(),
         };
         block_on(setup.start())

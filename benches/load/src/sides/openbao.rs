@@ -1,5 +1,5 @@
 //! OpenBao as goals are set against it: not in its development mode, without TLS, one unseal key, a token with one
-//! policy, the cache on; a fresh store each time, because one that was written to for a while is slower.
+//! policy, the cache on, and a file of audit records, which it does not fsync; a fresh store each time, because one that was written to for a while is slower.
 
 use std::{
     cell::Cell,
@@ -35,8 +35,6 @@ pub struct Setup<'a> {
     pub cluster: Option<&'a Cluster>,
     /// Of its KV engine.
     pub version: u8,
-    /// Write a file of audit records. They are not fsynced.
-    pub audit: bool,
     pub processor: Option<usize>,
 }
 
@@ -112,15 +110,10 @@ impl Setup<'_> {
             fs::create_dir(&path)?;
             format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"one\"\n}}\n", path.display())
         };
-        let audit = if self.audit {
-            let file = data.join("audit.log");
-            format!(
-                "audit \"file\" \"file\" {{\n  options {{\n    file_path = \"{}\"\n  }}\n}}\n",
-                file.display()
-            )
-        } else {
-            String::new()
-        };
+        let audit = format!(
+            "audit \"file\" \"file\" {{\n  options {{\n    file_path = \"{}\"\n  }}\n}}\n",
+            data.join("audit.log").display()
+        );
         let cluster_address = free_address()?;
         Ok(format!(
             "{storage}{audit}listener \"tcp\" {{\n  address = \"{address}\"\n  cluster_address = \"{cluster_address}\"\n  \
