@@ -9,22 +9,49 @@ use sea_orm::{
 
 use super::{Change, Job, tables::Written};
 use crate::{
-    domain::{AgentId, SecretName},
-    store::{Error, engine::Engine, entity::secret, found, previous, writer::Writer},
+    domain::{AgentId, Revision, SecretName},
+    store::{Error, engine::Engine, entity::secret, found, previous, sqlite, writer::Writer},
 };
 
 /// The most secrets that one statement deletes; its text grows with them.
 const DELETED_AT_ONCE: usize = 64;
 
-/// Does one by itself. On PostgreSQL it waits for its agent; on SQLite nobody else writes anyway.
-pub(super) async fn carry_out(writer: &Writer, job: Arc<dyn Job>) -> Result<(), Error> {
+/// What was decided before there was a transaction, by what the agent was at this revision.
+pub(super) struct Beforehand(Revision, Change);
+
+/// Reads and decides without keeping anybody from writing; `None` where nothing has to be written.
+pub(super) async fn decide_beforehand(
+    readers: &sqlite::Readers,
+    job: &dyn Job,
+) -> Result<Option<Beforehand>, Error> {
+    let question = job.question();
+    let found = found::read(readers, &[question]).await?;
+    let found = found.get(&question.agent);
+    let revision = found.map_or_else(Revision::default, |found| found.agent.revision);
+    Ok(job.decide(found).map(|change| Beforehand(revision, change)))
+}
+
+/// Does one by itself. On PostgreSQL it waits for its agent; on SQLite nobody else writes anyway. What was decided
+/// beforehand holds if the agent has not moved on since, and is decided anew otherwise.
+pub(super) async fn carry_out(
+    writer: &Writer,
+    job: Arc<dyn Job>,
+    beforehand: Option<Beforehand>,
+) -> Result<(), Error> {
+    let job = Arc::new((job, beforehand));
     writer
         .write(move |tx| {
             let job = Arc::clone(&job);
             async move {
+                let (job, beforehand) = &*job;
                 let question = job.question();
                 if let Engine::Postgres(_) = tx.0 {
                     tx.lock_agent(&question.tenant, &question.agent).await?;
+                }
+                if let (Engine::Sqlite(connection), Some(Beforehand(revision, change))) = (&tx.0, beforehand)
+                    && revision_of(connection, &question.agent)? == Some(*revision)
+                {
+                    return write(connection, &question.agent, change).await;
                 }
                 let found = found::read(&tx.0, &[question]).await?;
                 match job.decide(found.get(&question.agent)) {
@@ -35,6 +62,15 @@ pub(super) async fn carry_out(writer: &Writer, job: Arc<dyn Job>) -> Result<(), 
             .boxed()
         })
         .await
+}
+
+fn revision_of(connection: &sqlite::Connection, agent: &AgentId) -> Result<Option<Revision>, Error> {
+    let mut revision = None;
+    connection.read("SELECT revision FROM agents WHERE id = ?", [agent.as_str()], |row| {
+        revision = Some(Revision(row.get(0)?));
+        Ok(())
+    })?;
+    Ok(revision)
 }
 
 async fn write(connection: &impl ConnectionTrait, agent: &AgentId, change: &Change) -> Result<(), Error> {

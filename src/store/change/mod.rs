@@ -8,7 +8,7 @@
 //! have moved on since they were read (`at_once`). Who finds his agent so goes alone: he locks it, waiting if he must,
 //! and does the same in a transaction of his own (`in_order`). So nobody waits for another's agent, and everybody comes
 //! to his turn. Where calls are to share no statements, everybody goes alone from the beginning; so he does on SQLite,
-//! where a transaction is shared with all that waits anyway.
+//! where a transaction is shared with all that waits anyway; there the deciding is done before the transaction.
 
 mod at_once;
 mod in_order;
@@ -150,9 +150,24 @@ impl Store {
             None => Fate::Taken,
         };
         if fate == Fate::Taken {
-            in_order::carry_out(&self.writer, Arc::clone(&job) as Arc<dyn Job>).await?;
+            self.change_alone(Arc::clone(&job) as Arc<dyn Job>).await?;
         }
         job.take_answer().unwrap_or_else(|| Err(Error::Inconsistent("what is written was decided").into()))
+    }
+}
+
+impl Store {
+    /// On SQLite one thread writes, and has as little to do as can be: deciding is done before, but for what has to
+    /// forget old answers first.
+    async fn change_alone(&self, job: Arc<dyn Job>) -> Result<(), Error> {
+        let beforehand = match &self.reader {
+            Engine::Sqlite(readers) if job.question().recall.is_none() => {
+                let Some(decided) = in_order::decide_beforehand(readers, &*job).await? else { return Ok(()) };
+                Some(decided)
+            }
+            Engine::Sqlite(_) | Engine::Postgres(_) => None,
+        };
+        in_order::carry_out(&self.writer, job, beforehand).await
     }
 }
 

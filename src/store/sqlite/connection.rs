@@ -17,7 +17,7 @@ use sea_orm::{
     ProxyDatabaseConnection, ProxyDatabaseTrait, ProxyExecResult, ProxyRow, QueryResult, Statement, Value,
 };
 
-use super::{BUSY, checkpoint::LONGEST, error::to_db_err};
+use super::{BUSY, BUSY_READING, checkpoint::LONGEST, error::to_db_err};
 
 /// Statements that are kept prepared. There are some fifty of them; those that insert have a text for each number of
 /// rows.
@@ -59,6 +59,7 @@ impl Connection {
     /// Opens one that only reads.
     pub(super) fn reading(path: &Path) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        connection.busy_timeout(BUSY_READING)?;
         connection.pragma_update(None, "cache_size", -2_000)?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
@@ -104,7 +105,8 @@ impl Connection {
         })
     }
 
-    fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
+    /// Reads rows as sea-orm wants them.
+    pub(super) fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
         let Statement { sql, values, .. } = statement;
         self.with(|connection| {
             let mut prepared = connection.prepare_cached(&sql)?;

@@ -3,7 +3,7 @@
 //! A statement takes SQLite a few microseconds; to hand it to a thread of the driver's and its rows back, as sea-orm's
 //! own driver does for each, takes many times that. So sea-orm speaks here to a connection that answers at once
 //! ([`Connection`]). One thread owns the one that writes, and puts writes that wait into one transaction (`queue`);
-//! reads take one of a few that only read, on the thread that asks (`readers`).
+//! reads take one of a few that only read (`readers`).
 
 mod checkpoint;
 mod connection;
@@ -23,8 +23,12 @@ pub(super) use rusqlite::{Result, Row, types::ValueRef};
 
 use super::Error;
 
-/// Another process (a backup, a shell) may hold SQLite's lock this long.
+/// Another process (a backup, a shell) may hold SQLite's lock this long before a write fails.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// The same for reads, which nothing but an exclusive lock of another process holds up, and which keep the thread that
+/// asks.
+const BUSY_READING: Duration = Duration::from_millis(100);
 
 /// Opens a database, makes its file if there is none, and starts its writer, which runs on `tasks` until nobody can
 /// write any more.

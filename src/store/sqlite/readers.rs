@@ -1,4 +1,7 @@
 //! Connections that only read.
+//!
+//! What every call needs is a look-up of microseconds, made on the thread that asks ([`Readers::lend`]). Lists and the
+//! audit trail may take long, and are read on threads that may wait; half of the connections are never theirs.
 
 use std::{
     fmt,
@@ -10,29 +13,33 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Connection;
 
-/// How many there are. More would not read faster: each read takes microseconds, and a processor.
+/// How many there are. More would not read faster: each read takes a processor.
 const READERS: usize = 4;
 
-/// A few connections, each lent to one statement at a time. Cheap to clone.
+/// How many of them may be at what may take long.
+const LONG_READERS: usize = 2;
+
+/// A few connections, each lent to one at a time. Cheap to clone.
 #[derive(Clone)]
 pub(in crate::store) struct Readers(Arc<Inner>);
 
 struct Inner {
     free: Mutex<Vec<Connection>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    long_places: Semaphore,
     /// How long one is waited for.
     patience: Duration,
 }
 
 /// A connection that is lent, and goes back when this is dropped.
-pub(in crate::store) struct Lent<'r> {
+pub(in crate::store) struct Lent {
     connection: Connection,
-    of: &'r Readers,
-    _place: SemaphorePermit<'r>,
+    of: Readers,
+    _place: OwnedSemaphorePermit,
 }
 
 // === impl Readers ===
@@ -40,8 +47,12 @@ pub(in crate::store) struct Lent<'r> {
 impl Readers {
     pub(super) fn open(path: &Path, patience: Duration) -> rusqlite::Result<Self> {
         let connections = std::iter::repeat_with(|| Connection::reading(path)).take(READERS);
-        let free = Mutex::new(connections.collect::<Result<_, _>>()?);
-        Ok(Self(Arc::new(Inner { free, places: Semaphore::new(READERS), patience })))
+        Ok(Self(Arc::new(Inner {
+            free: Mutex::new(connections.collect::<Result<_, _>>()?),
+            places: Arc::new(Semaphore::new(READERS)),
+            long_places: Semaphore::new(LONG_READERS),
+            patience,
+        })))
     }
 
     /// Whether the database answers.
@@ -51,17 +62,21 @@ impl Readers {
     }
 
     /// Lends a connection, if there is one in time.
-    pub(in crate::store) async fn lend(&self) -> Result<Lent<'_>, DbErr> {
-        let closed = || DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed);
-        let place = match self.0.places.try_acquire() {
+    pub(in crate::store) async fn lend(&self) -> Result<Lent, DbErr> {
+        let places = || Arc::clone(&self.0.places);
+        let place = match places().try_acquire_owned() {
             Ok(place) => place,
-            Err(_all_lent) => tokio::time::timeout(self.0.patience, self.0.places.acquire())
-                .await
-                .map_err(|_elapsed| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
-                .map_err(|_closed| closed())?,
+            Err(_all_lent) => self.in_time(places().acquire_owned()).await?,
         };
         let connection = self.free().pop().ok_or_else(closed)?;
-        Ok(Lent { connection, of: self, _place: place })
+        Ok(Lent { connection, of: self.clone(), _place: place })
+    }
+
+    async fn in_time<T, E>(&self, place: impl Future<Output = Result<T, E>>) -> Result<T, DbErr> {
+        let place = tokio::time::timeout(self.0.patience, place).await;
+        place
+            .map_err(|_elapsed| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?
+            .map_err(|_closed| closed())
     }
 
     fn free(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
@@ -69,18 +84,8 @@ impl Readers {
     }
 }
 
-impl Deref for Lent<'_> {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
-        self.of.free().push(self.connection.clone());
-    }
+fn closed() -> DbErr {
+    DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
 }
 
 impl fmt::Debug for Readers {
@@ -108,6 +113,26 @@ impl ConnectionTrait for Readers {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.lend().await?.query_all_raw(statement).await
+        let _place = self.in_time(self.0.long_places.acquire()).await?;
+        let connection = self.lend().await?;
+        let reading = tokio::task::spawn_blocking(move || connection.query(statement));
+        let rows = reading.await.map_err(|_panic| DbErr::Custom("a read did not end".to_owned()))??;
+        Ok(rows.into_iter().map(QueryResult::from).collect())
+    }
+}
+
+// === impl Lent ===
+
+impl Deref for Lent {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.of.free().push(self.connection.clone());
     }
 }
