@@ -33,9 +33,10 @@ impl MigrationTrait for Migration {
     }
 }
 
-/// A table: its name, its columns, its primary key.
+/// A table: its name, its columns, its primary key, and whether its rows are long.
 struct Definition {
     name: &'static str,
+    is_wide: bool,
     columns: Vec<Column>,
     key: &'static [&'static str],
 }
@@ -62,8 +63,9 @@ impl Definition {
             key.col(*column);
         }
         table.primary_key(&mut key);
-        if backend == DbBackend::Sqlite {
-            // The primary key is the table: one look-up, no second tree
+        if backend == DbBackend::Sqlite && !self.is_wide {
+            // The primary key is the table: one look-up, no second tree. Rows over a quarter of a page would spill into
+            // pages of their own there, each of which is written whole
             table.extra("WITHOUT ROWID");
         }
         table
@@ -95,6 +97,7 @@ fn text(name: &'static str, backend: DbBackend) -> ColumnDef {
 fn tenants() -> Definition {
     Definition {
         name: "tenants",
+        is_wide: false,
         columns: vec![Text("id"), Text("name"), Number("created_at")],
         key: &["id"],
     }
@@ -103,6 +106,7 @@ fn tenants() -> Definition {
 fn agents() -> Definition {
     Definition {
         name: "agents",
+        is_wide: true,
         columns: vec![
             Text("id"),
             Text("tenant_id"),
@@ -122,6 +126,7 @@ fn agents() -> Definition {
 fn secrets() -> Definition {
     Definition {
         name: "secrets",
+        is_wide: false,
         columns: vec![
             Text("agent_id"),
             Text("name"),
@@ -139,6 +144,7 @@ fn secrets() -> Definition {
 fn tokens() -> Definition {
     Definition {
         name: "tokens",
+        is_wide: false,
         columns: vec![
             Text("id"),
             Bytes("hash"),
@@ -158,6 +164,7 @@ fn tokens() -> Definition {
 fn audit_events() -> Definition {
     Definition {
         name: "audit_events",
+        is_wide: true,
         columns: vec![
             Text("agent_id"),
             Text("id"),
@@ -179,6 +186,7 @@ fn audit_events() -> Definition {
 fn keys() -> Definition {
     Definition {
         name: "keys",
+        is_wide: false,
         columns: vec![Text("id"), Bytes("check_value"), Number("created_at")],
         key: &["id"],
     }
@@ -187,6 +195,7 @@ fn keys() -> Definition {
 fn idempotency() -> Definition {
     Definition {
         name: "idempotency",
+        is_wide: false,
         columns: vec![
             Text("agent_id"),
             Text("name"),
