@@ -144,8 +144,7 @@ impl Running {
 
 fn observer(metrics: &Metrics) -> Observer {
     let metrics = metrics.clone();
-    Observer::new(move |finished| {
-        let Finished { protocol, route, code, duration } = finished;
+    Observer::new(move |Finished { protocol, route, code, duration }| {
         metrics.count(protocol, route, code, *duration);
     })
 }
