@@ -30,12 +30,14 @@ impl Keyring {
         Ok(Self { primary: Kek::generate(random, now)?, others: Vec::new() })
     }
 
-    /// Adds a new key, which is decrypt-only, and says its id.
+    /// Adds a new key, which is decrypt-only, and says its id. It counts as the newest even where the clock was set
+    /// back, or another machine's was ahead.
     ///
     /// # Errors
     /// [`CryptoError::NoRandomness`]; the keyring is then as it was.
     pub fn add_key(&mut self, random: &Random, now: Timestamp) -> Result<KekId, CryptoError> {
-        let kek = Kek::generate(random, now)?;
+        let after_all = Timestamp(self.newest().created_at().0.saturating_add(1));
+        let kek = Kek::generate(random, now.max(after_all))?;
         let id = kek.id.clone();
         self.others.push(kek);
         Ok(id)
@@ -58,10 +60,10 @@ impl Keyring {
         self.others.len() < before
     }
 
-    /// The key that was made last.
+    /// The key that was made last; the primary one, if another was made at the same time.
     #[must_use]
     pub fn newest(&self) -> KeyEntry<'_> {
-        let made = |entry: &KeyEntry<'_>| (entry.created_at(), entry.state() == KekState::DecryptOnly);
+        let made = |entry: &KeyEntry<'_>| (entry.created_at(), entry.state() == KekState::Primary);
         self.entries().max_by_key(made).unwrap_or(self.primary())
     }
 
@@ -174,9 +176,10 @@ mod tests {
         let mut keyring = keyring();
         let first = keyring.primary().id().clone();
         assert_eq!(keyring.newest().id(), &first);
-        let third = keyring.add_key(&random, Timestamp(3)).unwrap();
-        let second = keyring.add_key(&random, Timestamp(2)).unwrap();
-        assert_eq!(keyring.newest().id(), &third);
+        let second = keyring.add_key(&random, Timestamp(3)).unwrap();
+        // By a clock that is behind
+        let third = keyring.add_key(&random, Timestamp(2)).unwrap();
+        assert_eq!((keyring.newest().id(), keyring.newest().created_at()), (&third, Timestamp(4)));
         let key = DataKey::generate(&random).unwrap();
         let wrapped = keyring.wrap(&key, &tenant, &agent, &random).unwrap();
 
@@ -187,12 +190,21 @@ mod tests {
         assert!(!keyring.promote(&KekId::from_random(1)));
         assert_eq!(keyring.older_than_primary().count(), 2);
         assert!(keyring.promote(&second));
-        assert_eq!(keyring.older_than_primary().map(|entry| entry.id()).collect::<Vec<_>>(), [&first]);
+        assert_eq!(keyring.older_than_primary().map(KeyEntry::id).collect::<Vec<_>>(), [&first]);
         assert!(keyring.promote(&third));
 
         assert!(!keyring.remove(&third), "it is the primary");
         assert!(keyring.remove(&second) && !keyring.remove(&second));
         assert_eq!(keyring.entries().count(), 2);
+    }
+
+    #[test]
+    fn of_keys_made_at_one_time_none_takes_the_place_of_the_primary() {
+        let mut keyring = keyring();
+        let other = Kek::generate(&Random::new(), Timestamp(1)).unwrap();
+        keyring.others.push(other);
+        assert_eq!(keyring.newest().id(), keyring.primary().id());
+        assert_eq!(keyring.older_than_primary().count(), 0);
     }
 
     #[test]

@@ -41,10 +41,15 @@ impl Rotate {
         if let Some(before) = &before {
             context.output.talk(format!("{primary} is the primary key in the place of {before}."));
         }
-        let rate = rate(rewrapped, elapsed);
-        context
-            .output
-            .talk(format!("Wrapped the data keys of {rewrapped} agent(s) under it, {rate} agents/s."));
+        context.output.talk(if before.is_none() && rewrapped == 0 && left == 0 {
+            format!(
+                "{primary} was the primary key already, and wraps the data keys of all agents. To change to a new \
+                 key, run `superserve keys generate` first."
+            )
+        } else {
+            let rate = rate(rewrapped, elapsed);
+            format!("Wrapped the data keys of {rewrapped} agent(s) under {primary}, {rate} agents/s.")
+        });
         if context.output.json {
             context.output.document(&json!({
                 "primary": primary, "before": before, "rewrapped": rewrapped, "left": left, "unopened": unopened,
