@@ -18,7 +18,7 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 const AT_ONCE: u64 = 500;
 
 /// So many agents get another wrapping at a time, and this is the pause until the next: calls are not to notice.
-const REWRAPPED_AT_ONCE: u64 = 100;
+const REWRAPPED_AT_ONCE: usize = 100;
 const REWRAP_PAUSE: Duration = Duration::from_millis(50);
 
 /// The pause between two looks while agents are left, and when none is: a server with an older primary key may yet add

@@ -4,9 +4,9 @@
 //! at a time; each batch is exchanged only where nobody else was faster ([`Store::exchange`]). So it can be broken off
 //! anywhere, and any number may be at it at once.
 
-use std::{ops::AddAssign, time::Duration};
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{task::yield_now, time::sleep};
 
 use super::Error;
 use crate::{
@@ -15,8 +15,8 @@ use crate::{
     store::{Rewrapped, Store, WrappedKeyRow, Wrapping},
 };
 
-/// How many agents an operator's command takes at a time.
-const BATCH: u64 = 1000;
+/// How many agents are read at a time, and how many an operator's command exchanges at a time.
+const BATCH: usize = 1000;
 
 /// Between two batches, so that others who write come to their turn: SQLite has one writer for all processes.
 const BREATH: Duration = Duration::from_millis(5);
@@ -45,8 +45,10 @@ pub(super) struct Walk<'w> {
     keyring: &'w Keyring,
     random: &'w Random,
     from: Vec<KekId>,
-    at_once: u64,
+    at_once: usize,
     after: Option<AgentId>,
+    /// What was read and is to be wrapped anew.
+    due: VecDeque<Wrapping>,
 }
 
 /// What a step of a walk did.
@@ -123,9 +125,9 @@ impl<'w> Walk<'w> {
         keyring: &'w Keyring,
         random: &'w Random,
         from: Vec<KekId>,
-        at_once: u64,
+        at_once: usize,
     ) -> Self {
-        Self { store, keyring, random, from, at_once, after: None }
+        Self { store, keyring, random, from, at_once, after: None, due: VecDeque::new() }
     }
 
     /// Does the next batch; `None` at the end.
@@ -133,12 +135,14 @@ impl<'w> Walk<'w> {
     /// # Errors
     /// [`Error`]; nothing of the batch is lost then.
     pub(super) async fn step(&mut self) -> Result<Option<Step>, Error> {
-        let found = self.store.wrapped_by(&self.from, self.after.as_ref(), self.at_once).await?;
-        let Some(last) = found.last() else { return Ok(None) };
-        self.after = Some(last.agent.clone());
-        let mut step = Step { found: found.len() as u64, ..Step::default() };
-        let mut rewrapped = Vec::with_capacity(found.len());
-        for before in found {
+        self.read_on().await?;
+        let some: Vec<_> = self.due.drain(..self.at_once.min(self.due.len())).collect();
+        if some.is_empty() {
+            return Ok(None);
+        }
+        let mut step = Step { found: some.len() as u64, ..Step::default() };
+        let mut rewrapped = Vec::with_capacity(some.len());
+        for before in some {
             match self.rewrap(before)? {
                 Some(one) => rewrapped.push(one),
                 None => step.unopened += 1,
@@ -146,6 +150,19 @@ impl<'w> Walk<'w> {
         }
         step.rewrapped = self.store.exchange(rewrapped).await?;
         Ok(Some(step))
+    }
+
+    /// Reads on until something is due, or there are no more agents.
+    async fn read_on(&mut self) -> Result<(), Error> {
+        while self.due.is_empty() {
+            let page = self.store.wrappings(self.after.as_ref(), BATCH).await?;
+            let Some(last) = page.last() else { break };
+            self.after = Some(last.agent.clone());
+            self.due.extend(page.into_iter().filter(|wrapping| self.from.contains(&wrapping.key.kek)));
+            // SQLite is read on this thread, and others have to have their turn on it
+            yield_now().await;
+        }
+        Ok(())
     }
 
     /// `None` if the data key does not open: that is no reason to leave the others as they are.

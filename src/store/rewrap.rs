@@ -1,4 +1,4 @@
-//! Data keys that get another wrapping: who has an old one, page by page, and its exchange for a new one.
+//! Data keys that get another wrapping: how each is wrapped, page by page, and the exchange for a new wrapping.
 //!
 //! An exchange takes place only where the old wrapping is still the one that was read. So it may be done twice, by two
 //! at once, or be given up half way, and nothing is lost.
@@ -31,6 +31,8 @@ pub struct Rewrapped {
     pub key: WrappedKeyRow,
 }
 
+const PAGE: &str = "SELECT id, tenant_id, kek_id, wrapped_key FROM agents WHERE";
+
 /// On SQLite.
 const EXCHANGE_ONE: &str = "UPDATE agents SET kek_id = ?, wrapped_key = ? \
                             WHERE id = ? AND kek_id = ? AND wrapped_key = ?";
@@ -47,21 +49,18 @@ const EXCHANGE: &str = "WITH mine AS MATERIALIZED (SELECT agents.id, new.kek_id,
 // === impl Store ===
 
 impl Store {
-    /// Reads agents, of any tenant, whose data keys one of these keys wraps: by id, the first of them after one, at most
-    /// so many.
+    /// Reads how the data keys of agents, of any tenant, are wrapped: by id, the first of them after one, at most so many.
+    ///
+    /// Not only of those under some key: PostgreSQL, which cannot know how many these are, would rather read the whole
+    /// table for each page.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn wrapped_by(
-        &self,
-        keks: &[KekId],
-        after: Option<&AgentId>,
-        at_most: u64,
-    ) -> Result<Vec<Wrapping>, Error> {
+    pub async fn wrappings(&self, after: Option<&AgentId>, at_most: usize) -> Result<Vec<Wrapping>, Error> {
         let after = after.map_or("", AgentId::as_str);
         let rows = match &self.reader {
-            Engine::Postgres(pool) => read(pool, keks, after, at_most).await?,
-            Engine::Sqlite(readers) => read_rows(&*readers.lend().await?, keks, after, at_most)?,
+            Engine::Postgres(pool) => read(pool, after, at_most).await?,
+            Engine::Sqlite(readers) => read_rows(&*readers.lend().await?, after, at_most)?,
         };
         let rows = rows.into_iter().map(|(id, tenant, kek, bytes)| Wrapping {
             agent: AgentId::from_stored(id),
@@ -97,31 +96,17 @@ impl Store {
 
 type Columns = (String, String, String, Vec<u8>);
 
-async fn read(pool: &Pool, keks: &[KekId], after: &str, at_most: u64) -> Result<Vec<Columns>, DbErr> {
+async fn read(pool: &Pool, after: &str, at_most: usize) -> Result<Vec<Columns>, DbErr> {
     // The limit stands in the text: for one that is bound PostgreSQL plans as if a tenth of the table were asked for
-    let text = format!(
-        "SELECT id, tenant_id, kek_id, wrapped_key FROM agents WHERE id > $1 AND kek_id = ANY($2) \
-         ORDER BY id LIMIT {at_most}"
-    );
-    let parameters = [after.into(), texts(keks.iter().map(KekId::as_str)).0];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, parameters);
+    let text = format!("{PAGE} id > $1 ORDER BY id LIMIT {at_most}");
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, [after.into()]);
     pool.query_all_raw(statement).await?.iter().map(QueryResult::try_get_many_by_index).collect()
 }
 
-fn read_rows(
-    connection: &sqlite::Connection,
-    keks: &[KekId],
-    after: &str,
-    at_most: u64,
-) -> Result<Vec<Columns>, DbErr> {
-    let any = vec!["?"; keks.len()].join(", ");
-    let text = format!(
-        "SELECT id, tenant_id, kek_id, wrapped_key FROM agents WHERE id > ? AND kek_id IN ({any}) \
-         ORDER BY id LIMIT {at_most}"
-    );
-    let parameters = std::iter::once(after).chain(keks.iter().map(KekId::as_str));
-    let mut rows = Vec::new();
-    connection.read(&text, sqlite::params_from_iter(parameters), |row| {
+fn read_rows(connection: &sqlite::Connection, after: &str, at_most: usize) -> Result<Vec<Columns>, DbErr> {
+    let text = format!("{PAGE} id > ? ORDER BY id LIMIT {at_most}");
+    let mut rows = Vec::with_capacity(at_most);
+    connection.read(&text, [after], |row| {
         rows.push((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
         Ok(())
     })?;

@@ -19,7 +19,7 @@ use checkpoint::Checkpoints;
 pub(super) use connection::Connection;
 pub(super) use queue::Queue;
 pub(super) use readers::Readers;
-pub(super) use rusqlite::{Result, Row, params_from_iter, types::ValueRef};
+pub(super) use rusqlite::{Result, Row, types::ValueRef};
 
 use super::Error;
 
