@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
 use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
 
 use super::{Error, Store, Tx, WrappedKeyRow, engine::Engine, pool::Pool, rows::texts, sqlite};
@@ -30,6 +30,9 @@ pub struct Rewrapped {
     /// Its data key from now on.
     pub key: WrappedKeyRow,
 }
+
+/// How many statements are under way at once where each is to be about one agent.
+const SIDE_BY_SIDE: usize = 8;
 
 const PAGE: &str = "SELECT id, tenant_id, kek_id, wrapped_key FROM agents WHERE";
 
@@ -85,10 +88,14 @@ impl Store {
                 })
                 .await;
         };
-        let at_once = if self.batching { rewrapped.len().max(1) } else { 1 };
+        if self.batching {
+            return exchange(pool, &rewrapped).await;
+        }
         let mut exchanged = 0;
-        for some in rewrapped.chunks(at_once) {
-            exchanged += exchange(pool, some).await?;
+        for some in rewrapped.chunks(SIDE_BY_SIDE) {
+            for one in join_all(some.chunks(1).map(|one| exchange(pool, one))).await {
+                exchanged += one?;
+            }
         }
         Ok(exchanged)
     }

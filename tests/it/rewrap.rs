@@ -100,18 +100,19 @@ async fn a_rotation_that_was_killed_is_taken_up(database: Database) {
     server.kill9();
     let (lock, sql) = (server.backdoor().await, server.backdoor().await);
     let last = sql.row("SELECT id FROM agents ORDER BY id DESC LIMIT 1", []).await;
-    if !sql.is_sqlite() {
-        // It cannot come to an end before this one is free
-        lock.block_writers(&last.try_get::<String>("", "id").unwrap()).await;
+    let last: String = last.try_get("", "id").unwrap();
+    // However late the kill is: it cannot have come to an end
+    if sql.is_sqlite() {
+        let fails = format!("WHEN NEW.id = '{last}' BEGIN SELECT RAISE(ABORT, 'not yet'); END");
+        sql.run(&format!("CREATE TRIGGER the_last BEFORE UPDATE ON agents {fails}")).await;
+    } else {
+        lock.block_writers(&last).await;
     }
     let mut rotating = server.setup().begin_in_vain(&["keys", "rotate"]);
     eventually("a part of it", async || (wrapped_by(&sql, &new).await > 0).then_some(())).await;
-    if sql.is_sqlite() {
-        lock.block_writers("").await;
-    }
     rotating.0.kill().unwrap();
     rotating.0.wait().unwrap();
-    lock.run("COMMIT").await;
+    lock.run(if sql.is_sqlite() { "DROP TRIGGER the_last" } else { "COMMIT" }).await;
     let left = wrapped_by(&sql, &old).await;
     assert!(left > 0 && wrapped_by(&sql, &new).await > 0, "{left}");
     assert_eq!(
