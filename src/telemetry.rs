@@ -7,7 +7,13 @@ use std::{fmt, io::Write as _, panic, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram, info::Info},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
     registry::Registry,
 };
 use tracing::Level;
@@ -44,6 +50,7 @@ struct Inner {
     registry: Registry,
     requests: Family<Request, Counter>,
     durations: Family<Route, Histogram>,
+    agents_left: Gauge,
 }
 
 /// No label ever holds an agent, a key or a token.
@@ -105,13 +112,19 @@ impl Metrics {
         registry.register("requests", "Requests answered, by route and status", requests.clone());
         let durations = Family::<Route, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register("request_duration_seconds", "Time to the head of the answer", durations.clone());
+        let agents_left = Gauge::default();
+        registry.register(
+            "key_rotation_agents_left",
+            "Agents whose data keys an older key than the primary still wraps",
+            agents_left.clone(),
+        );
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations }))
+        Self(Arc::new(Inner { registry, requests, durations, agents_left }))
     }
 
     /// Counts a request.
@@ -122,6 +135,11 @@ impl Metrics {
             .get_or_create(&Route { protocol, route: route.clone() })
             .observe(duration.as_secs_f64());
         self.0.requests.get_or_create(&Request { protocol, route, code }).inc();
+    }
+
+    /// So many agents wait to come under the primary key.
+    pub fn set_agents_left(&self, agents: u64) {
+        self.0.agents_left.set(i64::try_from(agents).unwrap_or(i64::MAX));
     }
 
     /// All metrics in the `OpenMetrics` text format.
@@ -156,7 +174,9 @@ mod tests {
     fn requests_are_counted_by_route_and_status() {
         let metrics = Metrics::new();
         metrics.count("rest", "GET /v1/agents", "200", Duration::from_millis(3));
+        metrics.set_agents_left(7);
         let text = metrics.render();
+        assert!(text.contains("superserve_key_rotation_agents_left 7\n"), "{text}");
         assert!(
             text.contains(
                 r#"superserve_requests_total{protocol="rest",route="GET /v1/agents",code="200"} 1"#

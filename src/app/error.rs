@@ -1,6 +1,6 @@
 //! Why a start, or an operator's command, failed.
 
-use super::KeyringFileError;
+use super::{KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
     service::{Error, KeyProblem},
@@ -28,6 +28,9 @@ pub enum StartError {
     /// The keyring and the database do not fit together.
     #[error("{0}")]
     Keys(#[from] KeyProblem),
+    /// A key that is not to be made primary, or not to be removed.
+    #[error("{0}")]
+    Refused(#[from] KeyRefusal),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),

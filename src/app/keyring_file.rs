@@ -60,6 +60,20 @@ pub enum KeyringFileError {
     Store(#[from] store::Error),
 }
 
+/// Waits until nobody else changes the keyring, until this is dropped. It is the directory that is locked: the file is
+/// another one after each change.
+///
+/// # Errors
+/// [`KeyringFileError::Io`].
+pub(super) fn lock(path: &Path) -> Result<File, KeyringFileError> {
+    let locked = File::open(directory_of(path)).and_then(|directory| directory.lock().map(|()| directory));
+    locked.map_err(|error| KeyringFileError::Io { path: path.to_owned(), error })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Reads the keyring; `None` if there is no file.
 ///
 /// # Errors
@@ -109,7 +123,7 @@ pub(super) fn write_private(
     content: &[u8],
     put: impl FnOnce(&Path) -> io::Result<()>,
 ) -> io::Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = directory.join(name);

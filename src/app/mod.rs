@@ -4,19 +4,27 @@ mod error;
 mod first_run;
 mod health;
 mod keyring_file;
+mod keys;
 mod operate;
 mod ops;
+mod reload;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use crate::telemetry::init as start_log;
+pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start_log};
 pub use error::StartError;
 pub use first_run::FirstToken;
 pub use keyring_file::KeyringFileError;
-pub use operate::{KeyGenerated, KeyStatus, generate_key, key_status, migrate};
+pub use keys::{
+    KeyGenerated, KeyRefusal, KeyRetired, KeyStatus, KeysRotated, generate_key, key_status, retire_key,
+    rotate_keys,
+};
+pub use operate::migrate;
+
+use reload::KeyringSource;
 
 use crate::{
     config::Checked,
@@ -42,6 +50,7 @@ pub struct Running {
     pub ops_address: SocketAddr,
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
+    keyring: KeyringSource,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -96,6 +105,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let tasks = background.clone();
+    let keyring = KeyringSource { path: storage.keyring, service: service.clone() };
     background.spawn(async move { service.keep_house(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
@@ -103,6 +113,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         address,
         ops_address,
         first_token,
+        keyring,
         health,
         stop,
         stop_ops,
@@ -133,8 +144,7 @@ impl Running {
 
 fn observer(metrics: &Metrics) -> Observer {
     let metrics = metrics.clone();
-    Observer::new(move |finished| {
-        let Finished { protocol, route, code, duration } = finished;
+    Observer::new(move |Finished { protocol, route, code, duration }| {
         metrics.count(protocol, route, code, *duration);
     })
 }

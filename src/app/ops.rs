@@ -54,5 +54,6 @@ async fn readyz(State(context): State<Context>) -> Response {
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
+    context.metrics.set_agents_left(context.service.agents_left());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
 }

@@ -76,7 +76,7 @@ enum Command {
     Serve(Box<ServeSettings>),
     /// Apply the database schema and exit
     Migrate(StorageSettings),
-    /// Make and show the key-encryption keys
+    /// Make, show, rotate and retire the key-encryption keys
     #[command(subcommand)]
     Keys(operator::KeysCommand),
     /// Create, list and revoke API tokens

@@ -1,6 +1,6 @@
 //! Data on stdout, talk on stderr.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ pub(crate) struct Output {
     pub(crate) json: bool,
     /// Nobody reads stdout any more (`… | head -1`): no reason to fail, but no more is written.
     is_closed: bool,
+    /// Talk is shown on a terminal, where a line can be written over.
+    pub(crate) is_live: bool,
 }
 
 // === impl Output ===
@@ -21,12 +23,15 @@ pub(crate) struct Output {
 impl Output {
     /// Writes to these.
     pub(crate) fn new(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
-        Self { stdout, stderr, json: false, is_closed: false }
+        Self { stdout, stderr, json: false, is_closed: false, is_live: false }
     }
 
     /// Writes to the process's own.
     pub(crate) fn of_process() -> Self {
-        Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
+        Self {
+            is_live: io::stderr().is_terminal(),
+            ..Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
+        }
     }
 
     /// One line of data, or several.
@@ -61,6 +66,12 @@ impl Output {
     /// The beginning of a line that the person will end.
     pub(crate) fn prompt(&mut self, text: &str) {
         let _unread = write!(self.stderr, "{}", printable(text)).and_then(|()| self.stderr.flush());
+    }
+
+    /// A line that the next one of its kind is written over. Only where talk is [live](Self::is_live); what comes after
+    /// the last of them begins with an empty one.
+    pub(crate) fn live(&mut self, text: &str) {
+        let _unread = write!(self.stderr, "\r\u{1b}[K{}", printable(text)).and_then(|()| self.stderr.flush());
     }
 
     /// A warning for the person.

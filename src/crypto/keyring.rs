@@ -30,15 +30,46 @@ impl Keyring {
         Ok(Self { primary: Kek::generate(random, now)?, others: Vec::new() })
     }
 
-    /// Adds a new key, which is decrypt-only, and says its id.
+    /// Adds a new key, which is decrypt-only, and says its id. It counts as the newest even where the clock was set
+    /// back, or another machine's was ahead.
     ///
     /// # Errors
     /// [`CryptoError::NoRandomness`]; the keyring is then as it was.
     pub fn add_key(&mut self, random: &Random, now: Timestamp) -> Result<KekId, CryptoError> {
-        let kek = Kek::generate(random, now)?;
+        let after_all = Timestamp(self.newest().created_at().0.saturating_add(1));
+        let kek = Kek::generate(random, now.max(after_all))?;
         let id = kek.id.clone();
         self.others.push(kek);
         Ok(id)
+    }
+
+    /// Makes a key the primary; the one before decrypts from then on. Says whether there is a key of this id.
+    pub fn promote(&mut self, id: &KekId) -> bool {
+        if self.primary.id == *id {
+            return true;
+        }
+        let Some(other) = self.others.iter_mut().find(|kek| kek.id == *id) else { return false };
+        std::mem::swap(&mut self.primary, other);
+        true
+    }
+
+    /// Removes a key that only decrypts, and says whether there was one of this id.
+    pub fn remove(&mut self, id: &KekId) -> bool {
+        let before = self.others.len();
+        self.others.retain(|kek| kek.id != *id);
+        self.others.len() < before
+    }
+
+    /// The key that was made last; the primary one, if another was made at the same time.
+    #[must_use]
+    pub fn newest(&self) -> KeyEntry<'_> {
+        let made = |entry: &KeyEntry<'_>| (entry.created_at(), entry.state() == KekState::Primary);
+        self.entries().max_by_key(made).unwrap_or(self.primary())
+    }
+
+    /// The keys that were made before the primary one.
+    pub fn older_than_primary(&self) -> impl Iterator<Item = KeyEntry<'_>> {
+        self.entries().filter(|entry| entry.created_at() < self.primary.created_at)
     }
 
     /// The key that wraps.
@@ -120,6 +151,10 @@ impl fmt::Debug for KeyEntry<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        crypto::DataKey,
+        domain::{AgentId, TenantId},
+    };
 
     fn keyring() -> Keyring {
         Keyring::generate(&Random::new(), Timestamp(1)).unwrap()
@@ -133,6 +168,43 @@ mod tests {
         assert_eq!(keyring.get(&second).unwrap().created_at(), Timestamp(2));
         let states: Vec<_> = keyring.entries().map(|key| (key.id().clone(), key.state())).collect();
         assert_eq!(states, [(first, KekState::Primary), (second, KekState::DecryptOnly)]);
+    }
+
+    #[test]
+    fn the_newest_is_made_primary_and_the_one_before_still_opens() {
+        let (tenant, agent, random) = (TenantId::default_tenant(), AgentId::from_random(1), Random::new());
+        let mut keyring = keyring();
+        let first = keyring.primary().id().clone();
+        assert_eq!(keyring.newest().id(), &first);
+        let second = keyring.add_key(&random, Timestamp(3)).unwrap();
+        // By a clock that is behind
+        let third = keyring.add_key(&random, Timestamp(2)).unwrap();
+        assert_eq!((keyring.newest().id(), keyring.newest().created_at()), (&third, Timestamp(4)));
+        let key = DataKey::generate(&random).unwrap();
+        let wrapped = keyring.wrap(&key, &tenant, &agent, &random).unwrap();
+
+        assert!(keyring.promote(&third) && keyring.promote(&third));
+        assert_eq!((keyring.primary().id(), keyring.newest().id()), (&third, &third));
+        assert_eq!(keyring.get(&first).unwrap().state(), KekState::DecryptOnly);
+        assert!(keyring.unwrap_key(&wrapped, &tenant, &agent).is_ok());
+        assert!(!keyring.promote(&KekId::from_random(1)));
+        assert_eq!(keyring.older_than_primary().count(), 2);
+        assert!(keyring.promote(&second));
+        assert_eq!(keyring.older_than_primary().map(KeyEntry::id).collect::<Vec<_>>(), [&first]);
+        assert!(keyring.promote(&third));
+
+        assert!(!keyring.remove(&third), "it is the primary");
+        assert!(keyring.remove(&second) && !keyring.remove(&second));
+        assert_eq!(keyring.entries().count(), 2);
+    }
+
+    #[test]
+    fn of_keys_made_at_one_time_none_takes_the_place_of_the_primary() {
+        let mut keyring = keyring();
+        let other = Kek::generate(&Random::new(), Timestamp(1)).unwrap();
+        keyring.others.push(other);
+        assert_eq!(keyring.newest().id(), keyring.primary().id());
+        assert_eq!(keyring.older_than_primary().count(), 0);
     }
 
     #[test]

@@ -11,7 +11,9 @@
 //! ```
 //!
 //! - A [`Keyring`] holds the KEKs: one *primary*, which wraps, and any number that only unwrap. A new key
-//!   starts as decrypt-only, so that every replica can have it before the first one wraps under it.
+//!   starts as decrypt-only, so that every replica can have it before the first one wraps under it. Once it is the
+//!   primary, each data key is wrapped anew ([`Keyring::rewrap`]); values are not touched by that, and when no data
+//!   key is left under the old one, it can go.
 //! - A [`DataKey`] is random and belongs to one agent. Destroying its only wrapped copy kills every value
 //!   of the agent, in backups too, and no agent's key says anything about another's.
 //! - No key has two uses: each use has its own key, derived with HKDF-SHA256 under its own label.

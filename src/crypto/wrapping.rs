@@ -39,10 +39,22 @@ impl Keyring {
         agent: &AgentId,
         random: &Random,
     ) -> Result<WrappedKey, CryptoError> {
-        let kek = &self.primary;
-        let place = place(&kek.id, tenant, agent);
-        let bytes = aead::seal(&kek.wrapping, &place, &[key.bytes.expose()], 0, random)?;
-        Ok(WrappedKey { kek: kek.id.clone(), bytes })
+        self.seal(&key.bytes, tenant, agent, random)
+    }
+
+    /// Wraps under the primary key what another key wraps. The data key stays the same, and so does all that it
+    /// sealed.
+    ///
+    /// # Errors
+    /// As [`Keyring::unwrap_key`].
+    pub fn rewrap(
+        &self,
+        wrapped: &WrappedKey,
+        tenant: &TenantId,
+        agent: &AgentId,
+        random: &Random,
+    ) -> Result<WrappedKey, UnwrapError> {
+        Ok(self.seal(&self.open(wrapped, tenant, agent)?, tenant, agent, random)?)
     }
 
     /// Unwraps an agent's data key.
@@ -56,11 +68,32 @@ impl Keyring {
         tenant: &TenantId,
         agent: &AgentId,
     ) -> Result<DataKey, UnwrapError> {
+        Ok(DataKey::new(self.open(wrapped, tenant, agent)?)?)
+    }
+
+    fn seal(
+        &self,
+        key: &KeyBytes,
+        tenant: &TenantId,
+        agent: &AgentId,
+        random: &Random,
+    ) -> Result<WrappedKey, CryptoError> {
+        let kek = &self.primary;
+        let place = place(&kek.id, tenant, agent);
+        let bytes = aead::seal(&kek.wrapping, &place, &[key.expose()], 0, random)?;
+        Ok(WrappedKey { kek: kek.id.clone(), bytes })
+    }
+
+    fn open(
+        &self,
+        wrapped: &WrappedKey,
+        tenant: &TenantId,
+        agent: &AgentId,
+    ) -> Result<KeyBytes, UnwrapError> {
         let entry = self.get(&wrapped.kek).ok_or_else(|| UnwrapError::UnknownKey(wrapped.kek.clone()))?;
         let place = place(entry.id(), tenant, agent);
         let plain = aead::open(&entry.kek.wrapping, &place, &wrapped.bytes).ok();
-        let bytes = plain.and_then(|bytes| KeyBytes::from_slice(&bytes)).ok_or(UnwrapError::DoesNotOpen)?;
-        Ok(DataKey::new(bytes)?)
+        plain.and_then(|bytes| KeyBytes::from_slice(&bytes)).ok_or(UnwrapError::DoesNotOpen)
     }
 }
 
@@ -149,9 +182,14 @@ mod tests {
         let keyring = Keyring::parse(older.replace("]}", &format!(",{newer}")).as_bytes()).unwrap();
         let key = keyring.unwrap_key(&stored(), &tenant, &agent).unwrap();
         let wrapped = keyring.wrap(&key, &tenant, &agent, &random).unwrap();
-        assert_eq!(wrapped.kek.as_str(), "kek_two");
-        let again = keyring.unwrap_key(&wrapped, &tenant, &agent).unwrap();
-        assert_eq!(again.bytes.expose(), key.bytes.expose());
+        let moved = keyring.rewrap(&stored(), &tenant, &agent, &random).unwrap();
+        for wrapped in [wrapped, moved] {
+            assert_eq!(wrapped.kek.as_str(), "kek_two");
+            let again = keyring.unwrap_key(&wrapped, &tenant, &agent).unwrap();
+            assert_eq!(again.bytes.expose(), key.bytes.expose());
+        }
+        let foreign = keyring.rewrap(&stored(), &tenant, &AgentId::from_random(1), &random);
+        assert_eq!(foreign, Err(UnwrapError::DoesNotOpen));
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Service {
         let id = AgentId::from_random(self.parts.random.id_bits()?);
         let tenant = call.tenant().clone();
         let data_key = DataKey::generate(&self.parts.random)?;
-        let wrapped = self.parts.keyring.wrap(&data_key, &tenant, &id, &self.parts.random)?;
+        let wrapped = self.parts.keyring.get().wrap(&data_key, &tenant, &id, &self.parts.random)?;
         let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
         Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
     }

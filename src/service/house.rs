@@ -1,12 +1,15 @@
-//! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, and those
-//! who watch are informed.
+//! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
+//! under its primary key, and those who watch are informed.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use super::Service;
+use super::{
+    Error, Service,
+    rewrap::{Step, Walk, wrapped_by},
+};
 
 /// The pause between two looks. The first is at the start.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -14,10 +17,19 @@ const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// The most values that are cleared in one transaction, so that no write waits long for it.
 const AT_ONCE: u64 = 500;
 
+/// So many agents get another wrapping at a time, and this is the pause until the next: calls are not to notice.
+const REWRAPPED_AT_ONCE: usize = 100;
+const REWRAP_PAUSE: Duration = Duration::from_millis(50);
+
+/// The pause between two looks while agents are left, and when none is: a server with an older primary key may yet add
+/// one.
+const REWRAP_EVERY: Duration = Duration::from_mins(1);
+const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
+
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
-        tokio::join!(self.inform_watchers(tasks), self.sweep());
+        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.rewrap());
     }
 
     /// Clears values before that are not given out any more, from time to time.
@@ -32,5 +44,57 @@ impl Service {
             }
             closing.run_until_cancelled(sleep(SWEEP_EVERY)).await;
         }
+    }
+
+    /// How many agents wait to come under this server's primary key, as it last looked.
+    #[must_use]
+    pub fn agents_left(&self) -> u64 {
+        self.parts.agents_left.load(Ordering::Relaxed)
+    }
+
+    /// Wraps data keys anew where an older key than this server's primary wraps them. From newer ones none is taken:
+    /// while keyrings are rolled out, two servers with different primaries would else go on undoing each other's work.
+    async fn rewrap(&self) {
+        let closing = &self.parts.closing;
+        while !closing.is_cancelled() {
+            let pause = match closing.run_until_cancelled(self.rewrap_older()).await {
+                None => return,
+                Some(Ok(true)) => LOOK_FOR_LATE_ONES_EVERY,
+                Some(Ok(false)) => REWRAP_EVERY,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "data keys cannot be wrapped by the primary key yet");
+                    REWRAP_EVERY
+                }
+            };
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = self.parts.keyring.taken.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Goes through the agents once, and says whether there is nothing left to do.
+    async fn rewrap_older(&self) -> Result<bool, Error> {
+        let (store, keyring, random) = (&self.parts.store, self.parts.keyring.get(), &self.parts.random);
+        let older: Vec<_> = keyring.older_than_primary().map(|entry| entry.id().clone()).collect();
+        let set_left = |left| self.parts.agents_left.store(left, Ordering::Relaxed);
+        let found = if older.is_empty() { 0 } else { wrapped_by(store, &older).await? };
+        set_left(found);
+        if found == 0 {
+            return Ok(true);
+        }
+        let mut sum = Step::default();
+        let mut walk = Walk::new(store, &keyring, random, older.clone(), REWRAPPED_AT_ONCE);
+        while let Some(step) = walk.step().await? {
+            sum += step;
+            set_left(found.saturating_sub(sum.rewrapped));
+            sleep(REWRAP_PAUSE).await;
+        }
+        let left = wrapped_by(store, &older).await?;
+        set_left(left);
+        let (primary, rewrapped) = (keyring.primary().id(), sum.rewrapped);
+        tracing::info!(%primary, rewrapped, left, "data keys wrapped by the primary key");
+        Ok(left == sum.unopened)
     }
 }

@@ -1,13 +1,14 @@
-//! Whether the keyring is the one that this database was written with.
+//! The keyring of this server, and whether it is the one that this database was written with.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::FutureExt as _;
+use tokio::sync::Notify;
 
 use super::{Error, Service};
 use crate::{
     crypto::{KeyCheck, KeyEntry, Keyring, check_value_fingerprint},
-    domain::KekId,
+    domain::{KekId, Timestamp},
     store::{KeyRow, Store},
 };
 
@@ -54,31 +55,90 @@ pub struct KeyUse {
     pub agents: u64,
 }
 
+/// The keyring that calls use; another can take its place while they do. A call that has begun with one ends with it.
+#[derive(Debug)]
+pub(super) struct Held {
+    keyring: RwLock<Arc<Keyring>>,
+    /// Tells that another one was taken.
+    pub(super) taken: Notify,
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn new(keyring: Keyring) -> Self {
+        Self { keyring: RwLock::new(Arc::new(keyring)), taken: Notify::new() }
+    }
+
+    /// The present one.
+    pub(super) fn get(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, keyring: Keyring) {
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
+        self.taken.notify_one();
+    }
+}
+
+// === impl Service ===
+
 impl Service {
     /// Checks the keyring against the database and notes keys that the database does not know yet.
     ///
     /// # Errors
     /// [`KeyProblem`].
     pub async fn check_keys(&self) -> Result<(), KeyProblem> {
-        let keyring = &self.parts.keyring;
-        compare(&self.parts.store, keyring).await?;
-        let rows: Vec<_> = keyring
-            .entries()
-            .map(|entry| KeyRow { id: entry.id().clone(), check_value: entry.check_value().to_vec() })
-            .collect();
-        let (rows, at) = (Arc::new(rows), self.parts.clock.now());
-        let noted = self.write(move |tx| {
-            let rows = Arc::clone(&rows);
-            async move {
-                for row in rows.iter() {
-                    tx.note_key(row, at).await?;
-                }
-                Ok(())
-            }
-            .boxed()
-        });
-        Ok(noted.await?)
+        check(&self.parts.store, &self.parts.keyring.get(), self.parts.clock.now()).await
     }
+
+    /// Uses another keyring from now on, if it fits the database.
+    ///
+    /// # Errors
+    /// [`KeyProblem`]; then the one before stays.
+    pub async fn take_keyring(&self, keyring: Keyring) -> Result<(), KeyProblem> {
+        check(&self.parts.store, &keyring, self.parts.clock.now()).await?;
+        self.parts.keyring.take(keyring);
+        Ok(())
+    }
+}
+
+/// Checks a keyring against a database and notes keys that the database does not know yet. To be done before anything is
+/// wrapped under one of them: a server that lacks it can say so then.
+///
+/// # Errors
+/// [`KeyProblem`].
+pub async fn check(store: &Store, keyring: &Keyring, at: Timestamp) -> Result<(), KeyProblem> {
+    compare(store, keyring).await?;
+    let rows: Vec<_> = keyring
+        .entries()
+        .map(|entry| KeyRow { id: entry.id().clone(), check_value: entry.check_value().to_vec() })
+        .collect();
+    let rows = Arc::new(rows);
+    let noted = store.write(move |tx| {
+        let rows = Arc::clone(&rows);
+        async move {
+            for row in rows.iter() {
+                tx.note_key(row, at).await?;
+            }
+            Ok::<_, Error>(())
+        }
+        .boxed()
+    });
+    Ok(noted.await?)
+}
+
+/// Lets a database forget a key: no keyring has to have it any more.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn forget(store: &Store, id: &KekId) -> Result<(), Error> {
+    let id = id.clone();
+    let forgotten = store.write(move |tx| {
+        let id = id.clone();
+        async move { Ok::<_, Error>(tx.forget_key(&id).await?) }.boxed()
+    });
+    forgotten.await
 }
 
 /// Checks a keyring against a database and says how much depends on each key.

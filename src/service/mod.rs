@@ -22,13 +22,14 @@ mod keys;
 mod overlap;
 mod page_token;
 mod plan;
+mod rewrap;
 mod runtime;
 mod secrets;
 mod set_secrets;
 mod tokens;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -38,9 +39,10 @@ pub use audit::{ListRuns, Run};
 pub use clock::Clock;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
-pub use keys::{KeyProblem, KeyUse, compare as compare_keys};
+pub use keys::{KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key};
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
+pub use rewrap::{Rewrapping, rewrap_all};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
@@ -62,11 +64,13 @@ pub struct Service {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    keyring: Keyring,
+    keyring: keys::Held,
     random: Random,
     clock: Clock,
     limits: Limits,
     closing: CancellationToken,
+    /// How many agents wait to be wrapped anew.
+    agents_left: AtomicU64,
     watched: watch::Watched,
     heavy: heavy::Heavy,
 }
@@ -105,7 +109,8 @@ impl Service {
     pub fn new(parts: Parts) -> Self {
         let Parts { store, keyring, random, clock, limits, closing } = parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
-        let parts = Inner { store, keyring, random, clock, limits, closing, watched, heavy };
+        let (keyring, agents_left) = (keys::Held::new(keyring), AtomicU64::default());
+        let parts = Inner { store, keyring, random, clock, limits, closing, agents_left, watched, heavy };
         Self { parts: Arc::new(parts) }
     }
 
@@ -129,7 +134,7 @@ impl Service {
     /// Opens the data key of an agent.
     fn data_key(&self, agent: &AgentRow) -> Result<DataKey, Error> {
         let wrapped = WrappedKey { kek: agent.key.kek.clone(), bytes: agent.key.bytes.clone() };
-        self.parts.keyring.unwrap_key(&wrapped, &agent.tenant, &agent.id).map_err(|error| {
+        self.parts.keyring.get().unwrap_key(&wrapped, &agent.tenant, &agent.id).map_err(|error| {
             tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
             Error::DataLoss { agent: agent.id.clone(), key: String::new() }
         })

@@ -75,4 +75,13 @@ impl Tx {
         key::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
         Ok(())
     }
+
+    /// Forgets a key, so that nobody asks for it any more.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn forget_key(&self, id: &KekId) -> Result<(), Error> {
+        key::Entity::delete_by_id(id.as_str()).exec(&self.0).await?;
+        Ok(())
+    }
 }

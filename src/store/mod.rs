@@ -31,6 +31,7 @@ mod migration;
 mod patience;
 mod pool;
 mod previous;
+mod rewrap;
 mod rows;
 mod scout;
 mod secrets;
@@ -49,6 +50,7 @@ pub use found::Remembered;
 pub use hosts::Hosts;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
+pub use rewrap::{Rewrapped, Wrapping};
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use writer::Tx;
 
@@ -72,6 +74,8 @@ pub struct Store {
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
     announcer: Announcer,
+    /// Whether a statement may be about several agents.
+    batching: bool,
 }
 
 /// By what the database is read.
@@ -100,6 +104,7 @@ impl Store {
             reader,
             writer,
             announcer,
+            batching,
         }
     }
 

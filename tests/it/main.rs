@@ -50,6 +50,7 @@ mod patterns;
 mod postgres;
 mod readme;
 mod rest;
+mod rewrap;
 mod rotation;
 mod runs;
 mod runtime;

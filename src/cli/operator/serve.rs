@@ -2,7 +2,7 @@
 
 use std::io;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, failed};
 use crate::{
@@ -11,14 +11,16 @@ use crate::{
     config::ServeSettings,
 };
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has the keyring read again.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log());
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
     let config = settings.check(&context.environment)?;
+    // From here on it ends nobody; one that comes during the start is answered after it
+    let hangups = signal(SignalKind::hangup()).map_err(|error| failed(&error))?;
     let running = app::start(config).await.map_err(|error| failed(&error))?;
     greet(&running, encrypted, shows_token, &mut context.output);
-    wait_for_signal().await.map_err(|error| failed(&error))?;
+    wait_for_end(&running, hangups).await.map_err(|error| failed(&error))?;
     running.stop().await;
     Ok(Exit::Fine)
 }
@@ -47,11 +49,17 @@ fn greet(running: &Running, encrypted: bool, shows_token: bool, output: &mut Out
     ));
 }
 
-async fn wait_for_signal() -> io::Result<()> {
+async fn wait_for_end(running: &Running, mut hangups: Signal) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let reloading = async {
+        while hangups.recv().await.is_some() {
+            running.reload_keyring().await;
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = reloading => {}
     }
     Ok(())
 }

@@ -142,8 +142,26 @@ impl Server {
 
     /// Asks it to end (SIGTERM) without waiting.
     pub(crate) fn signal_to_terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Asks it to read its keyring again (SIGHUP), and waits until it has or has refused. Gives what it says of it.
+    pub(crate) async fn reload(&self) -> String {
+        let before = self.log().len();
+        self.signal("-HUP");
+        eventually("the keyring to be read", async || {
+            let log = self.log();
+            let said =
+                log.get(before..)?.lines().find(|line| line.contains("keyring ") && line.ends_with('}'));
+            said.map(str::to_owned)
+        })
+        .await
+    }
+
+    fn signal(&self, signal: &str) {
         let process = self.process.as_ref().expect("it runs");
-        let status = Command::new("sh").args(["-c", "kill -TERM $0", &process.id().to_string()]).status();
+        let kill = format!("kill {signal} $0");
+        let status = Command::new("sh").args(["-c", &kill, &process.id().to_string()]).status();
         assert!(status.expect("sh starts").success());
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// How a server is to be started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(super) stores: Arc<Stores>,
     data_dir: Arc<TempDir>,
@@ -130,6 +130,22 @@ impl Setup {
     /// Runs a command of the operator to its end, in the server's environment.
     pub(crate) fn run(&self, arguments: &[&str]) -> cli::Output {
         Cli::finish(self.command(arguments), b"")
+    }
+
+    /// Starts a command of the operator in the server's environment, while clients in this process go on.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> tokio::task::JoinHandle<cli::Output> {
+        let (setup, arguments) =
+            (self.clone(), arguments.iter().map(ToString::to_string).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(move || {
+            setup.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+        })
+    }
+
+    /// Starts a command of the operator that is to be killed.
+    pub(crate) fn begin_in_vain(&self, arguments: &[&str]) -> cli::Running {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        cli::Running(command.spawn().expect("the binary starts"))
     }
 
     /// Starts `serve` on ports of its own where it is to refuse, and gives what it says.

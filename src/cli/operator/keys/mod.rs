@@ -1,5 +1,9 @@
 //! `superserve keys`.
 
+mod progress;
+mod retire;
+mod rotate;
+
 use clap::Subcommand;
 use serde_json::json;
 
@@ -15,10 +19,24 @@ use crate::{
 pub(in crate::cli) enum KeysCommand {
     /// Make a keyring, or add a key to the one that is there
     ///
-    /// An added key decrypts only; a later rotation makes it the one that encrypts.
+    /// An added key decrypts only. Give the keyring to all servers (restart them, or send them SIGHUP), and then
+    /// `superserve keys rotate` makes it the one that encrypts.
     Generate(StorageSettings),
     /// Show the keys, and how many agents each protects
     Status(StorageSettings),
+    /// Make the newest key the primary, and bring all agents under it
+    ///
+    /// Before: `superserve keys generate`, and every server has read the keyring with the new key (restart it, or send
+    /// it SIGHUP). A server without that key cannot read what this wraps under it. After: every server reads the keyring
+    /// once more, so that new agents come under the new key too; then `superserve keys retire` can remove the old one.
+    /// Values are not touched and calls go on. What was broken off is taken up by running it again.
+    Rotate(rotate::Rotate),
+    /// Remove a key that no agent needs any more
+    ///
+    /// Before: `superserve keys rotate`, and every server has read the keyring with the new primary key (restart it, or
+    /// send it SIGHUP). A backup of the database from before needs the key still: keep a copy for as long as you keep
+    /// such a backup.
+    Retire(retire::Retire),
 }
 
 /// Runs a command.
@@ -26,6 +44,8 @@ pub(in crate::cli) async fn run(command: &KeysCommand, context: &mut Context) ->
     match command {
         KeysCommand::Generate(settings) => generate(settings, context),
         KeysCommand::Status(settings) => status(settings, context).await,
+        KeysCommand::Rotate(command) => command.run(context).await,
+        KeysCommand::Retire(command) => command.run(context).await,
     }
 }
 
@@ -37,7 +57,11 @@ fn generate(settings: &StorageSettings, context: &mut Context) -> Result<Exit, F
     context.output.talk(if is_first {
         format!("Made the keyring {path} with the key {id}.")
     } else {
-        format!("Added the key {id} to {path}. It decrypts only, until it is made the primary.")
+        format!(
+            "Added the key {id} to {path}. It decrypts only, until it is made the primary:\n  \
+             1. give the keyring to all servers: restart them, or send them SIGHUP\n  \
+             2. superserve keys rotate"
+        )
     });
     context.output.talk("Keep a copy of it, apart from the database: without it no secret can be read.");
     Ok(Exit::Fine)

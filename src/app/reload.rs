@@ -1,0 +1,38 @@
+//! Reading the keyring again while the server runs.
+
+use std::path::PathBuf;
+
+use super::{
+    Running, StartError,
+    keyring_file::{self, KeyringFileError},
+};
+use crate::service::Service;
+
+/// Where the keyring comes from, and who uses it.
+#[derive(Debug)]
+pub(super) struct KeyringSource {
+    pub(super) path: PathBuf,
+    pub(super) service: Service,
+}
+
+impl Running {
+    /// Reads the keyring file again and uses what it holds, if it is a keyring that fits the database. Else the one
+    /// before stays, and the log says why.
+    pub async fn reload_keyring(&self) {
+        match self.keyring.reload().await {
+            Ok((primary, keys)) => tracing::info!(%primary, keys, "keyring read again"),
+            Err(error) => tracing::error!(%error, "the keyring cannot be used; the one before stays in use"),
+        }
+    }
+}
+
+impl KeyringSource {
+    /// Says which key is the primary, and how many there are.
+    async fn reload(&self) -> Result<(String, usize), StartError> {
+        let keyring = keyring_file::load(&self.path)?;
+        let keyring = keyring.ok_or_else(|| KeyringFileError::Missing(self.path.clone()))?;
+        let told = (keyring.primary().id().to_string(), keyring.entries().count());
+        self.service.take_keyring(keyring).await?;
+        Ok(told)
+    }
+}

@@ -1,0 +1,182 @@
+//! Wrapping data keys anew: under the primary key what other keys wrap.
+//!
+//! A data key stays what it is, so values are not touched and no call notices. The walk goes by the agents' ids, a batch
+//! at a time; each batch is exchanged only where nobody else was faster ([`Store::exchange`]). So it can be broken off
+//! anywhere, and any number may be at it at once.
+
+use std::{collections::VecDeque, ops::AddAssign, time::Duration};
+
+use tokio::{task::yield_now, time::sleep};
+
+use super::Error;
+use crate::{
+    crypto::{Keyring, Random, UnwrapError, WrappedKey},
+    domain::{AgentId, KekId},
+    store::{Rewrapped, Store, WrappedKeyRow, Wrapping},
+};
+
+/// How many agents are read at a time, and how many an operator's command exchanges at a time.
+const BATCH: usize = 1000;
+
+/// Between two batches, so that others who write come to their turn: SQLite has one writer for all processes.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// How often the agents are gone through. The later times find what somebody held at that moment, and what servers
+/// without the new primary key have added.
+const PASSES: u32 = 10;
+
+/// Between two times.
+const BETWEEN_PASSES: Duration = Duration::from_millis(200);
+
+/// What became of wrapping anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rewrapping {
+    /// How many data keys are wrapped by the primary key now, by this run.
+    pub rewrapped: u64,
+    /// How many are still wrapped by another key of the keyring.
+    pub left: u64,
+    /// How many of these do not open; the log names them.
+    pub unopened: u64,
+}
+
+/// A way through all agents whose data keys some keys wrap.
+pub(super) struct Walk<'w> {
+    store: &'w Store,
+    keyring: &'w Keyring,
+    random: &'w Random,
+    from: Vec<KekId>,
+    at_once: usize,
+    after: Option<AgentId>,
+    /// What was read and is to be wrapped anew.
+    due: VecDeque<Wrapping>,
+}
+
+/// What a step of a walk did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Step {
+    pub(super) found: u64,
+    pub(super) rewrapped: u64,
+    pub(super) unopened: u64,
+}
+
+/// Wraps under the primary key all that other keys of the keyring wrap. `progress` is told after each batch how many
+/// agents are done, and of how many.
+///
+/// # Errors
+/// [`Error::Store`] and [`Error::Crypto`]; what is done until then stays done.
+pub async fn rewrap_all(
+    store: &Store,
+    keyring: &Keyring,
+    random: &Random,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Rewrapping, Error> {
+    let from: Vec<_> =
+        keyring.entries().map(|entry| entry.id().clone()).filter(|id| id != keyring.primary().id()).collect();
+    let mut sum = Rewrapping::default();
+    let mut total = 0;
+    for pass in 0.. {
+        sum.left = wrapped_by(store, &from).await?;
+        if sum.left == 0 || pass == PASSES || (pass > 0 && sum.left == sum.unopened) {
+            break;
+        }
+        if pass > 0 {
+            sleep(BETWEEN_PASSES).await;
+        }
+        // Others may be at it too, or add to it
+        total = sum.left.max(total);
+        let mut done = total - sum.left;
+        progress(done, total);
+        sum.unopened = 0;
+        let mut walk = Walk::new(store, keyring, random, from.clone(), BATCH);
+        while let Some(step) = walk.step().await? {
+            sum.rewrapped += step.rewrapped;
+            sum.unopened += step.unopened;
+            done += step.found - step.unopened;
+            total = total.max(done);
+            progress(done, total);
+            sleep(BREATH).await;
+        }
+    }
+    Ok(sum)
+}
+
+/// How many agents' data keys these keys wrap.
+pub(super) async fn wrapped_by(store: &Store, keks: &[KekId]) -> Result<u64, Error> {
+    let usage = store.key_usage().await?;
+    Ok(usage.into_iter().filter(|(id, _)| keks.contains(id)).map(|(_, agents)| agents).sum())
+}
+
+// === impl Step ===
+
+impl AddAssign for Step {
+    fn add_assign(&mut self, other: Self) {
+        self.found += other.found;
+        self.rewrapped += other.rewrapped;
+        self.unopened += other.unopened;
+    }
+}
+
+// === impl Walk ===
+
+impl<'w> Walk<'w> {
+    /// A way from the beginning, in batches of this size.
+    pub(super) fn new(
+        store: &'w Store,
+        keyring: &'w Keyring,
+        random: &'w Random,
+        from: Vec<KekId>,
+        at_once: usize,
+    ) -> Self {
+        Self { store, keyring, random, from, at_once, after: None, due: VecDeque::new() }
+    }
+
+    /// Does the next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Error`]; nothing of the batch is lost then.
+    pub(super) async fn step(&mut self) -> Result<Option<Step>, Error> {
+        self.read_on().await?;
+        let some: Vec<_> = self.due.drain(..self.at_once.min(self.due.len())).collect();
+        if some.is_empty() {
+            return Ok(None);
+        }
+        let mut step = Step { found: some.len() as u64, ..Step::default() };
+        let mut rewrapped = Vec::with_capacity(some.len());
+        for before in some {
+            match self.rewrap(before)? {
+                Some(one) => rewrapped.push(one),
+                None => step.unopened += 1,
+            }
+        }
+        step.rewrapped = self.store.exchange(rewrapped).await?;
+        Ok(Some(step))
+    }
+
+    /// Reads on until something is due, or there are no more agents.
+    async fn read_on(&mut self) -> Result<(), Error> {
+        while self.due.is_empty() {
+            let page = self.store.wrappings(self.after.as_ref(), BATCH).await?;
+            let Some(last) = page.last() else { break };
+            self.after = Some(last.agent.clone());
+            self.due.extend(page.into_iter().filter(|wrapping| self.from.contains(&wrapping.key.kek)));
+            // SQLite is read on this thread, and others have to have their turn on it
+            yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// `None` if the data key does not open: that is no reason to leave the others as they are.
+    fn rewrap(&self, before: Wrapping) -> Result<Option<Rewrapped>, Error> {
+        let wrapped = WrappedKey { kek: before.key.kek.clone(), bytes: before.key.bytes.clone() };
+        match self.keyring.rewrap(&wrapped, &before.tenant, &before.agent, self.random) {
+            Ok(WrappedKey { kek, bytes }) => {
+                Ok(Some(Rewrapped { before, key: WrappedKeyRow { kek, bytes } }))
+            }
+            Err(UnwrapError::Crypto(error)) => Err(error.into()),
+            Err(error @ (UnwrapError::UnknownKey(_) | UnwrapError::DoesNotOpen)) => {
+                tracing::error!(agent = %before.agent, kek = %before.key.kek, %error, "a data key does not open");
+                Ok(None)
+            }
+        }
+    }
+}
