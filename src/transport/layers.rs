@@ -10,8 +10,8 @@ use axum::{Router, body::Body, response::Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use tonic_health::server::HealthReporter;
 use tonic_web::GrpcWebLayer;
-use tower::{Layer as _, Service as TowerService, ServiceExt as _, service_fn};
-use tower_http::cors::{AllowOrigin, Cors, CorsLayer};
+use tower::{Layer as _, Service as TowerService, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{
     access::{self, Observer},
@@ -30,7 +30,7 @@ struct Parts {
     observer: Observer,
     fork: Fork,
     /// Around the fork, if origins are configured. Without it answers say nothing of CORS.
-    cors: Option<Cors<Fork>>,
+    cors: Option<BoxCloneSyncService<Request<Body>, Response, Infallible>>,
 }
 
 /// Sends a request the way of its protocol.
@@ -56,7 +56,12 @@ impl Front {
         let web = web(Arc::clone(&gate), Arc::clone(&grpc));
         let rest = http::router(service, config.request_bytes);
         let fork = Fork(Arc::new(Ways { gate, grpc, web, rest }));
-        let cors = cors(&config.cors_origins).map(|layer| layer.layer(fork.clone()));
+        let within = fork.clone();
+        let within = service_fn(move |request| {
+            let fork = within.clone();
+            async move { Ok(fork.answer(request).await) }
+        });
+        let cors = cors(&config.cors_origins).map(|layer| BoxCloneSyncService::new(layer.layer(within)));
         Self(Arc::new(Parts { observer, fork, cors }))
     }
 }
@@ -112,21 +117,6 @@ impl Fork {
                 caught(Protocol::Rest, gate.guard(Protocol::Rest, request, handle)).await
             }
         }
-    }
-}
-
-impl TowerService<Request<Body>> for Fork {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let fork = self.clone();
-        Box::pin(async move { Ok(fork.answer(request).await) })
     }
 }
 
