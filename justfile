@@ -40,9 +40,9 @@ bench-load *ARGS:
 cluster-test:
     tests/cluster/check.sh
 
-# the same with two nodes: nodes that go, kills, failures, autoscaling
-cluster-test-long:
-    tests/cluster/check-long.sh
+# the same with two nodes: nodes and databases that go, kills, failures, autoscaling; or one of it, such as `failover`
+cluster-test-long *CASES:
+    tests/cluster/check-long.sh {{ CASES }}
 
 # the server, on an SQLite database in ./data
 run *ARGS:

@@ -1,21 +1,39 @@
 #!/usr/bin/env bash
-# What is looked at before a release: two nodes, nodes that go, autoscaling, kills, failures. `just cluster-test-long`
+# check-long.sh [CASE…]: what is looked at before a release, or only these of it: two nodes, nodes that go, a database
+# that fails over, autoscaling, kills, failures. `just cluster-test-long`
+# `failover-silence` is run by its name alone: the database's machine is gone without a word.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
+cases=(sqlite-kill manual-scale failing-migration two-nodes failover autoscaling)
+
 if [[ ${1:-} == inside ]]; then
+  shift
   "$here/postgres.sh"
-  "$here/cases/sqlite-kill.sh"
-  "$here/cases/manual-scale.sh"
-  "$here/cases/failing-migration.sh" helm3
-  "$here/cases/failing-migration.sh" helm4
-  "$here/cases/two-nodes.sh"
-  "$here/metrics.sh"
-  "$here/cases/autoscaling.sh"
+  for case in "$@"; do
+    case $case in
+      failing-migration)
+        "$here/cases/$case.sh" helm3
+        "$here/cases/$case.sh" helm4
+        ;;
+      autoscaling)
+        "$here/metrics.sh"
+        "$here/cases/$case.sh"
+        ;;
+      failover-silence) "$here/cases/failover.sh" silence ;;
+      *) "$here/cases/$case.sh" ;;
+    esac
+  done
   say "all is well"
   exit
 fi
 
+[[ $# -gt 0 ]] || set -- "${cases[@]}"
+for case in "$@"; do
+  [[ " ${cases[*]} failover-silence " == *" $case "* ]] || fail "there is no case $case, but these: ${cases[*]}"
+done
 "$here/build-kubernetes.sh"
-"$here/build-tools.sh" long
-"$here/run.sh" 2 "$here/check-long.sh" inside
+long=()
+[[ " $* " != *" autoscaling "* ]] || long=(long)
+"$here/build-tools.sh" "${long[@]}"
+"$here/run.sh" 2 "$here/check-long.sh" inside "$@"

@@ -92,11 +92,15 @@ for image in "$CLUSTER"/images/*.tar; do
   "${control[@]}" images import "$image" >>"$log/$name-images.log"
 done
 
-background kubelet kubelet --config="$folder/kubelet.yaml" --kubeconfig="$CLUSTER/$name.kubeconfig" \
-  --hostname-override="$name" --node-ip="$address" --root-dir="$folder/kubelet" --cert-dir="$folder/kubelet-pki"
 # The limits of connection tracking are the machine's, and not this namespace's to set.
 background proxy kube-proxy --kubeconfig="$CLUSTER/proxy.kubeconfig" --hostname-override="$name" \
   --proxy-mode=nftables --cluster-cidr="$pod_network.0.0/16" --oom-score-adj=0 --conntrack-max-per-core=0 \
   --conntrack-tcp-timeout-established=0 --conntrack-tcp-timeout-close-wait=0
+# One after the other: a kubelet that starts removes the socket for device plugins, whose place cannot be chosen, and
+# another one that is about to listen there ends.
+exec 9>"$CLUSTER/turn"
+flock 9
+background kubelet kubelet --config="$folder/kubelet.yaml" --kubeconfig="$CLUSTER/$name.kubeconfig" \
+  --hostname-override="$name" --node-ip="$address" --root-dir="$folder/kubelet" --cert-dir="$folder/kubelet-pki" 9>&-
 eventually 120 "$name to be ready" kubectl wait --for=condition=Ready "node/$name" --timeout=5s
 say "$name is ready"

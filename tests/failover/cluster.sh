@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
+# cluster.sh [HOME MEMBER MEMBER MEMBER]
 # Keeps one throw-away PostgreSQL of three members, which Patroni leads, for the process that holds our standard input.
 #
 # Everything listens on 127.0.0.1, on ports that are free: etcd (one member: its own failover is not what is tried
-# here), three times PostgreSQL and its Patroni, and HAProxy, which leads to the primary. The first line of output is
+# here), three times PostgreSQL and its Patroni, and HAProxy, which leads to the primary. Where addresses of this
+# machine are given, each member listens on its own and the rest at HOME, on the ports that they usually have:
+# PostgreSQL, and HAProxy in its place, on 5432. The first line of output is
 #   started PRIMARY_PROXY MEMBER MEMBER MEMBER       ports, of PostgreSQL; superuser "postgres" with password "drill"
 # Then come commands, each answered by one line, or by "failed WHY" after the logs on standard error:
 #   leader               which member leads: "leader m2"
 #   switchover           the leader hands over in order: "switchover m2"
 #   kill-postgres        SIGKILL to all of the leader's PostgreSQL: "killed m2"
 #   kill-member          SIGKILL to the leader's Patroni and all of its PostgreSQL: "killed m2"
+#   lose-member          the same after nothing reaches or leaves the leader's address any more, so that nobody is told,
+#                        as with a machine that is gone; only as root and with addresses: "killed m2"
 #   return MEMBER        starts its Patroni again where that is gone, and waits until it follows the leader: "returned m2"
 # When the input ends, which it also does when the process that held it is killed, all of it is ended and deleted.
 set -euo pipefail
@@ -16,6 +21,8 @@ set -euo pipefail
 members=(m1 m2 m3)
 programs=/usr/lib/postgresql/15/bin
 limit=90 # seconds for anything that is waited for
+home=${1:-127.0.0.1}
+declare -A address=([m1]=${2:-$home} [m2]=${3:-$home} [m3]=${4:-$home})
 
 trap '' HUP INT TERM # ours is the last hand on the cluster
 umask 077
@@ -84,10 +91,10 @@ configure_member() {
 scope: superserve
 name: $name
 restapi:
-  listen: 127.0.0.1:${patroni[$name]}
-  connect_address: 127.0.0.1:${patroni[$name]}
+  listen: ${address[$name]}:${patroni[$name]}
+  connect_address: ${address[$name]}:${patroni[$name]}
 etcd3:
-  host: 127.0.0.1:$etcd
+  host: $home:$etcd
 bootstrap:
   dcs:
     ttl: 20 # the least that Patroni takes
@@ -100,8 +107,8 @@ bootstrap:
       use_slots: true
   initdb: [{encoding: UTF8}, {locale: C}, no-sync]
 postgresql:
-  listen: 127.0.0.1:${database[$name]}
-  connect_address: 127.0.0.1:${database[$name]}
+  listen: ${address[$name]}:${database[$name]}
+  connect_address: ${address[$name]}:${database[$name]}
   data_dir: $folder/$name
   bin_dir: $programs
   pgpass: $folder/$name.pgpass
@@ -111,8 +118,8 @@ postgresql:
     max_connections: 100
     wal_keep_size: 256MB
   pg_hba:
-    - host all all 127.0.0.1/32 scram-sha-256
-    - host replication replicator 127.0.0.1/32 scram-sha-256
+    - host all all all scram-sha-256
+    - host replication replicator all scram-sha-256
   authentication:
     superuser: {username: postgres, password: drill}
     replication: {username: replicator, password: drill}
@@ -129,20 +136,20 @@ defaults
   timeout client 1h
   timeout server 1h
 listen primary
-  bind 127.0.0.1:$proxy
+  bind $home:$proxy
   option httpchk OPTIONS /primary
   http-check expect status 200
   default-server inter 500ms fall 2 rise 1 on-marked-down shutdown-sessions
 END
     for name in "${members[@]}"; do
-      echo "  server $name 127.0.0.1:${database[$name]} check port ${patroni[$name]}"
+      echo "  server $name ${address[$name]}:${database[$name]} check port ${patroni[$name]}"
     done
   } | write_config haproxy.cfg
 }
 
 # ask MEMBER PATH: whether its Patroni answers 200.
 ask() {
-  curl --silent --fail --max-time 2 --output /dev/null "http://127.0.0.1:${patroni[$1]}/$2"
+  curl --silent --fail --max-time 2 --output /dev/null "http://${address[$1]}:${patroni[$1]}/$2"
 }
 
 find_leader() {
@@ -198,8 +205,10 @@ postgres_of() {
 }
 
 start() {
-  local name ports
-  read -ra ports < <(free_ports 9)
+  local name ports=(2379 2380 5432 5432 5432 5432 8008 8008 8008)
+  if [[ $home == 127.0.0.1 ]]; then
+    read -ra ports < <(free_ports 9)
+  fi
   etcd=${ports[0]} etcd_peers=${ports[1]} proxy=${ports[2]}
   for name in "${members[@]}"; do
     database[$name]=${ports[${#database[@]} + 3]}
@@ -208,10 +217,10 @@ start() {
   done
   configure_proxy
   in_folder etcd etcd --data-dir "$folder/etcd" --log-outputs stderr --log-level warn \
-    --listen-client-urls "http://127.0.0.1:$etcd" --advertise-client-urls "http://127.0.0.1:$etcd" \
-    --listen-peer-urls "http://127.0.0.1:$etcd_peers" --initial-advertise-peer-urls "http://127.0.0.1:$etcd_peers" \
-    --initial-cluster "default=http://127.0.0.1:$etcd_peers"
-  eventually etcd curl --silent --fail --output /dev/null "http://127.0.0.1:$etcd/health" || return 1
+    --listen-client-urls "http://$home:$etcd" --advertise-client-urls "http://$home:$etcd" \
+    --listen-peer-urls "http://$home:$etcd_peers" --initial-advertise-peer-urls "http://$home:$etcd_peers" \
+    --initial-cluster "default=http://$home:$etcd_peers"
+  eventually etcd curl --silent --fail --output /dev/null "http://$home:$etcd/health" || return 1
   for name in "${members[@]}"; do
     in_folder "$name" patroni "$folder/$name.yml"
   done
@@ -225,15 +234,33 @@ switch_over() {
   eventually "all members" is_whole || return 0
   before=$leader
   curl --silent --fail --output /dev/null --json "{\"leader\": \"$before\"}" \
-    "http://127.0.0.1:${patroni[$before]}/switchover" || { fail "no switchover from $before"; return 0; }
+    "http://${address[$before]}:${patroni[$before]}/switchover" || { fail "no switchover from $before"; return 0; }
   eventually "another leader" has_another_leader "$before" && answer switchover "$before"
 }
 
-# kill_leader postgres|member
+# Nothing reaches a member's address or leaves it any more, also not from here.
+silence() {
+  local it=${address[$1]}
+  [[ $it != "$home" ]] && nft -f - <<END
+table inet superserve_failover {
+  chain in { type filter hook input priority raw; ip saddr $it drop; ip daddr $it drop; }
+  chain out { type filter hook output priority raw; ip saddr $it drop; ip daddr $it drop; }
+}
+END
+}
+
+end_silence() {
+  nft delete table inet superserve_failover 2>/dev/null || true
+}
+
+# kill_leader postgres|member|machine
 kill_leader() {
   local processes=() of_postgres
   eventually "all members" is_whole || return 0
-  if [[ $1 == member ]]; then processes=("${pids[$leader]}"); fi
+  if [[ $1 != postgres ]]; then processes=("${pids[$leader]}"); fi
+  if [[ $1 == machine ]]; then
+    silence "$leader" || { fail "could not silence $leader"; return 0; }
+  fi
   read -ra of_postgres < <(postgres_of "$leader")
   end_all "${processes[@]}" "${of_postgres[@]}"
   answer killed "$leader"
@@ -241,6 +268,7 @@ kill_leader() {
 
 return_member() {
   local name=$1
+  end_silence
   if [[ ! -e /proc/${pids[$name]}/exe ]]; then
     in_folder "$name" patroni "$folder/$name.yml"
   fi
@@ -249,6 +277,7 @@ return_member() {
 
 clean_up() {
   local name processes
+  end_silence
   # Patroni first, or it would start its PostgreSQL again
   end_all "${pids[@]}"
   for name in "${members[@]}"; do
@@ -265,6 +294,7 @@ if start; then
       switchover) switch_over ;;
       kill-postgres) kill_leader postgres ;;
       kill-member) kill_leader member ;;
+      lose-member) kill_leader machine ;;
       return) return_member "$name" ;;
       *) fail "unknown command $command" ;;
     esac || true

@@ -64,5 +64,10 @@ lossless() {
 
 # felt: for how many milliseconds calls failed, by the last report
 felt() {
-  sed -n 's/.* felt=\([0-9]*\)ms.*/\1/p' <<<"$report"
+  figure felt
+}
+
+# figure NAME: one of the milliseconds of the last report
+figure() {
+  sed -n "s/.* $1=\([0-9]*\)ms.*/\1/p" <<<"$report"
 }

@@ -5,7 +5,8 @@
 release=secrets
 fullname=secrets-superserve-secrets
 
-# prepare KIND [tls]: what the chart expects to be there, and the values that say so, in $values. KIND: sqlite or postgres.
+# prepare KIND [tls]: what the chart expects to be there, and the values that say so, in $values. KIND: sqlite, postgres, or
+# several, which takes the URL of a PostgreSQL of several hosts, up to the database's name, from $hosts.
 prepare() {
   local namespace folder
   namespace=$(kubectl config view --minify --output 'jsonpath={..namespace}')
@@ -46,14 +47,22 @@ END
 }
 
 prepare_postgres() {
-  workload=deployment/$fullname
   psql --host="$CLUSTER/postgresql" --username=postgres --quiet --command="CREATE DATABASE \"$1\" OWNER secrets"
-  superserve keys generate --keyring "$2/keyring.json" 2>/dev/null
-  superserve tokens generate >"$2/token"
-  kubectl create secret generic database \
-    --from-literal=url="postgres://secrets:secrets@$node_network.1/$1" >/dev/null
-  kubectl create secret generic keyring --from-file="$2/keyring.json" >/dev/null
-  kubectl create secret generic bootstrap --from-file="$2/token" >/dev/null
+  prepare_replicas "$2" "postgres://secrets:secrets@$node_network.1/$1"
+}
+
+prepare_several() {
+  prepare_replicas "$2" "$hosts/$1?target_session_attrs=read-write"
+}
+
+# prepare_replicas FOLDER URL
+prepare_replicas() {
+  workload=deployment/$fullname
+  superserve keys generate --keyring "$1/keyring.json" 2>/dev/null
+  superserve tokens generate >"$1/token"
+  kubectl create secret generic database --from-literal=url="$2" >/dev/null
+  kubectl create secret generic keyring --from-file="$1/keyring.json" >/dev/null
+  kubectl create secret generic bootstrap --from-file="$1/token" >/dev/null
   cat >>"$values" <<'END'
 database: {kind: postgres, postgres: {existingSecret: database}}
 keyring: {existingSecret: keyring}
@@ -93,12 +102,13 @@ cli() {
 }
 
 # deploy_agent: an agent with a secret, a token for its runs, and another for who makes load; its id is in $agent.
+# `scopes` in the environment says what who makes load may do.
 deploy_agent() {
   cli agents deploy my-agent --require API_KEY &>/dev/null
   agent=$(cli agents get my-agent --json </dev/null | sed -n 's/^ *"id": "\(.*\)",$/\1/p')
   echo -n 'sk-of-the-cluster' | cli secrets set my-agent API_KEY=- >/dev/null
   token my-agent-superserve-token my-agent-runs secrets:resolve,agents:read
-  token client load secrets:list
+  token client load "${scopes:-secrets:list}"
 }
 
 # token SECRET NAME SCOPES

@@ -1,4 +1,5 @@
-// Calls SecretsService/ListSecrets at a steady rate until it is told to stop, and counts the answers.
+// Calls SecretsService/ListSecrets at a steady rate until it is told to stop, and counts the answers. With -write it
+// calls SetSecrets instead, and looks in the end whether all that was acknowledged is there.
 //
 // No call is repeated and none waits for a connection: what a server drops is counted as failed. What a client of the
 // service is advised to do is done: names are resolved by DNS, calls go round all addresses, silence is asked about.
@@ -25,10 +26,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protowire"
 )
-
-const method = "/superserve.secrets.v1.SecretsService/ListSecrets"
 
 var (
 	target    = flag.String("target", "", "gRPC target, such as dns:///name:8080")
@@ -39,9 +37,10 @@ var (
 	alive     = flag.Duration("keepalive", 0, "ask after so much silence whether the server is still there; 0 for never")
 	again     = flag.Duration("resolve-interval", time.Second, "shortest time between two look-ups of the target")
 	timeout   = flag.Duration("timeout", 5*time.Second, "longest time of a call")
+	write     = flag.String("write", "", "set keys that begin so, in place of listing; what is set stays")
 )
 
-// The request and its answer as bytes: one field is all that is needed of them.
+// The request and its answer as bytes, of which `message.go` makes something.
 type raw struct{}
 
 func (raw) Name() string { return "proto" }
@@ -61,6 +60,9 @@ type tally struct {
 	slowest  time.Duration
 	// The time from the first failure to the last, to tell how long an outage was felt.
 	firstFailure, lastFailure time.Time
+	// The longest time without a success: a call that waits for the end of an outage does not fail.
+	gap         time.Duration
+	lastSuccess time.Time
 }
 
 func (t *tally) add(err error, took time.Duration) {
@@ -74,7 +76,14 @@ func (t *tally) add(err error, took time.Duration) {
 		}
 		t.lastFailure = time.Now()
 		t.failures[fmt.Sprintf("%s: %s", status.Code(err), status.Convert(err).Message())]++
+		return
 	}
+	t.endGap()
+	t.lastSuccess = time.Now()
+}
+
+func (t *tally) endGap() {
+	t.gap = max(t.gap, time.Since(t.lastSuccess))
 }
 
 // One line of figures, then one for each kind of failure.
@@ -83,8 +92,9 @@ func (t *tally) report() int {
 	for _, count := range t.failures {
 		failed += count
 	}
-	fmt.Printf("calls=%d failed=%d slowest=%dms felt=%dms\n",
-		t.calls, failed, t.slowest.Milliseconds(), t.lastFailure.Sub(t.firstFailure).Milliseconds())
+	felt := t.lastFailure.Sub(t.firstFailure)
+	fmt.Printf("calls=%d failed=%d slowest=%dms felt=%dms gap=%dms\n",
+		t.calls, failed, t.slowest.Milliseconds(), felt.Milliseconds(), t.gap.Milliseconds())
 	for kind, count := range t.failures {
 		fmt.Printf("  %d times %s\n", count, kind)
 	}
@@ -128,14 +138,20 @@ func connect() ([]*grpc.ClientConn, error) {
 	return open, nil
 }
 
-func call(connection *grpc.ClientConn, request []byte) (time.Duration, error) {
+// call gives the answer, and how long it took.
+func call(connection *grpc.ClientConn, method string, request []byte) ([]byte, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), *timeout)
 	defer cancel()
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+os.Getenv("SUPERSERVE_TOKEN"))
 	var answer []byte
 	began := time.Now()
-	err := connection.Invoke(ctx, method, request, &answer)
-	return time.Since(began), err
+	err := connection.Invoke(ctx, "/superserve.secrets.v1."+method, request, &answer)
+	return answer, time.Since(began), err
+}
+
+func list(connection *grpc.ClientConn, _ int) (time.Duration, error) {
+	_, took, err := call(connection, "SecretsService/ListSecrets", ofAgent())
+	return took, err
 }
 
 func run() (int, error) {
@@ -146,26 +162,32 @@ func run() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	request := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), *agent)
-	if _, err := call(connections[0], request); err != nil {
+	if _, err := list(connections[0], 0); err != nil {
 		return 0, fmt.Errorf("the first call: %w", err)
 	}
 	fmt.Println("under load")
+	act, written := list, writes{}
+	if *write != "" {
+		act = written.set
+	}
 
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	results := tally{failures: map[string]int{}}
+	results := tally{failures: map[string]int{}, lastSuccess: time.Now()}
 	var underWay sync.WaitGroup
 	tick := time.NewTicker(time.Second / time.Duration(*rate))
 	for turn := 0; ; turn++ {
 		select {
 		case <-stop:
+			results.Lock()
+			results.endGap()
+			results.Unlock()
 			underWay.Wait()
-			return results.report(), nil
+			return results.report(), written.check(connections[0])
 		case <-tick.C:
 			connection := connections[turn%len(connections)]
 			underWay.Go(func() {
-				took, err := call(connection, request)
+				took, err := act(connection, turn)
 				results.add(err, took)
 			})
 		}
