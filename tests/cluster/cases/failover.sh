@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # failover.sh [DRILL…]: a PostgreSQL of three members under two replicas, which know all three. What was acknowledged
-# stays, and no pod is restarted, when the leader hands over (switchover), when its PostgreSQL is killed (kill), and when
+# stays, and no pod is restarted, when the leader hands over (switchover), when its PostgreSQL is killed (kill), when
 # its Patroni is killed with it (loss): these by default; and when its machine is gone without a word (silence).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
