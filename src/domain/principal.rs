@@ -1,6 +1,6 @@
 //! Who calls, and what they may.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{AgentId, Fault, FaultCode, Faults, TenantId, Timestamp, TokenId, Weigh};
 
@@ -73,7 +73,7 @@ pub struct TokenRecord {
 #[derive(Clone, Debug)]
 pub struct Principal {
     /// The token.
-    pub token: TokenRecord,
+    pub token: Arc<TokenRecord>,
 }
 
 // === impl Scope ===

@@ -120,8 +120,8 @@ impl Service {
     /// The version of each key that is set now; none if the agent is gone.
     async fn versions_now(&self, call: &Call, id: &AgentId) -> Result<Versions, Error> {
         let found = self.parts.store.secrets(call.tenant(), id).await?;
-        let secrets = found.map(|(_, secrets)| secrets).unwrap_or_default();
-        Ok(secrets.into_iter().map(|secret| (secret.name.to_string(), secret.version.0)).collect())
+        let secrets = found.iter().flat_map(|found| &found.secrets);
+        Ok(secrets.map(|secret| (secret.name.to_string(), secret.version.0)).collect())
     }
 
     async fn events(

@@ -65,16 +65,16 @@ impl Service {
         found: Option<&Found>,
     ) -> Result<Decided<Written>, Error> {
         let found = found.ok_or(Error::AgentNotFound)?;
-        let agent = &found.agent;
+        let agent = &found.metadata.agent;
         let key = self.data_key(agent)?;
         let attempt = delete.attempt(&key);
         if let Some(answer) = attempt.recall(found)? {
             return Ok(Decided { answer, change: None });
         }
         expect_revision(delete.expected_revision, agent.revision)?;
-        let names = found.secrets.iter().map(|secret| &secret.name);
+        let names = found.metadata.secrets.iter().map(|secret| &secret.name);
         let left: Vec<_> = names.filter(|name| **name != delete.key).cloned().collect();
-        if left.len() == found.secrets.len() {
+        if left.len() == found.metadata.secrets.len() {
             return Err(Error::SecretNotFound);
         }
         let mut event = self.event(&delete.call, Action::SecretsDelete, Some(&agent.id))?;

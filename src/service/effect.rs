@@ -31,7 +31,7 @@ impl Service {
     /// What is written, with its audit record.
     pub(super) fn change(&self, effect: &Effect<'_>) -> Result<Change, Stop> {
         let Effect { set, found, key, plan, overlap, at } = effect;
-        let (agent, revision) = (&found.agent, effect.revision_after());
+        let (agent, revision) = (&found.metadata.agent, effect.revision_after());
         let mut event = self.event(&set.call, Action::SecretsSet, Some(&agent.id))?;
         let before = effect.values_before();
         let mut puts = Vec::with_capacity(plan.fingerprints.len());
@@ -73,9 +73,10 @@ impl Service {
     /// The record of which stored values the caller's were held against: the answer says which of them are equal.
     pub(super) fn validation(&self, effect: &Effect<'_>) -> Result<Change, Error> {
         let Effect { set, found, .. } = effect;
-        let mut event = self.event(&set.call, Action::SecretsValidate, Some(&found.agent.id))?;
-        event.revision = found.agent.revision;
-        let compared = found.secrets.iter().filter(|secret| set.checked.entries.contains_key(&secret.name));
+        let mut event = self.event(&set.call, Action::SecretsValidate, Some(&found.metadata.agent.id))?;
+        event.revision = found.metadata.agent.revision;
+        let compared =
+            found.metadata.secrets.iter().filter(|secret| set.checked.entries.contains_key(&secret.name));
         event.secrets = compared.map(audited).collect();
         Ok(Change {
             moves_on: false,
@@ -93,14 +94,14 @@ impl Service {
 impl Effect<'_> {
     /// The revision afterwards; where nothing is to be done, or nothing changes, that of now.
     pub(super) fn revision_after(&self) -> Revision {
-        let current = self.found.agent.revision;
+        let current = self.found.metadata.agent.revision;
         let moves = self.plan.changes_anything() && !self.set.validate_only;
         if moves { current.next() } else { current }
     }
 
     /// The sealed values, as far as they are known.
     fn values_before(&self) -> BTreeMap<&SecretName, &SealedSecret> {
-        self.found.values.iter().flatten().map(|secret| (&secret.name, secret)).collect()
+        self.found.values.iter().flat_map(|it| &it.secrets).map(|secret| (&secret.name, secret)).collect()
     }
 
     /// What the agent's limits say of its environment after the set. The lengths of values are not kept in
@@ -113,7 +114,7 @@ impl Effect<'_> {
         }
         let entries = self.set.checked.entries.iter();
         let new: usize = entries.map(|(name, value)| name.environment_bytes(value.expose().len())).sum();
-        let staying = self.found.secrets.iter().filter(|secret| self.plan.leaves(&secret.name));
+        let staying = self.found.metadata.secrets.iter().filter(|secret| self.plan.leaves(&secret.name));
         let at_most: usize = staying
             .map(|secret| secret.name.environment_bytes(DataKey::value_bytes_at_most(secret.sealed_bytes)))
             .sum();
@@ -128,7 +129,7 @@ impl Effect<'_> {
     /// The bytes of the values that stay, and of those that are given out as previous ones.
     fn measure(&self) -> Result<usize, Stop> {
         let mut bytes = 0;
-        for secret in self.found.values.as_ref().ok_or(Stop::NeedsValues)? {
+        for secret in &self.found.values.as_ref().ok_or(Stop::NeedsValues)?.secrets {
             let name = &secret.name;
             if self.plan.leaves(name) {
                 bytes += name.environment_bytes(self.length_of(name, secret.version, &secret.sealed)?);
@@ -146,7 +147,7 @@ impl Effect<'_> {
     }
 
     fn length_of(&self, name: &SecretName, version: Revision, sealed: &[u8]) -> Result<usize, Error> {
-        Ok(open(&self.found.agent, self.key, name, version, sealed)?.expose().len())
+        Ok(open(&self.found.metadata.agent, self.key, name, version, sealed)?.expose().len())
     }
 }
 

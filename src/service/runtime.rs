@@ -9,7 +9,7 @@ use crate::{
         Action, AgentId, AuditedSecret, Fault, FaultCode, Limits, RequiredSecret, Revision, RunId, Scope,
         SecretName, SecretValue, Timestamp,
     },
-    store::{PreviousSecret, SealedSecret},
+    store::{AgentWith, PreviousSecret, SealedSecret},
 };
 
 /// Whose values to hand out.
@@ -85,7 +85,8 @@ impl Service {
         let id = call.needs_on(Scope::SecretsResolve, agent)?;
         check(run_id, only)?;
         let found = self.parts.store.sealed_secrets(call.tenant(), &id).await?;
-        let (agent, secrets) = found.ok_or(Error::AgentNotFound)?;
+        let found = found.ok_or(Error::AgentNotFound)?;
+        let AgentWith { agent, secrets } = &*found;
         let now = self.parts.clock.now();
         let mut offers: Vec<_> = secrets.iter().flat_map(|secret| Offer::of(secret, now)).collect();
         let missing = missing(&agent.required_secrets, &offers, only);
@@ -99,10 +100,10 @@ impl Service {
         if !only.is_empty() {
             offers.retain(|offer| only.iter().any(|name| offer.is_meant_by(name)));
         }
-        let key = self.data_key(&agent)?;
+        let key = self.data_key(agent)?;
         let mut values = BTreeMap::new();
         for offer in &offers {
-            values.insert(offer.name.clone(), open(&agent, &key, offer.secret, offer.version, offer.sealed)?);
+            values.insert(offer.name.clone(), open(agent, &key, offer.secret, offer.version, offer.sealed)?);
         }
         let mut event = self.event(call, Action::SecretsResolve, Some(&id))?;
         event.run_id.clone_from(run_id);

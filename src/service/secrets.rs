@@ -37,10 +37,10 @@ impl Service {
     pub async fn list_secrets(&self, call: &Call, agent: &str) -> Result<Listing, Error> {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         let found = self.parts.store.secrets(call.tenant(), &id).await?;
-        let (agent, secrets) = found.ok_or(Error::AgentNotFound)?;
+        let found = found.ok_or(Error::AgentNotFound)?;
         let now = self.parts.clock.now();
-        let secrets = secrets.into_iter().map(|secret| metadata(secret, now)).collect();
-        Ok(Listing { secrets, revision: agent.revision })
+        let secrets = found.secrets.iter().map(|secret| metadata(secret, now)).collect();
+        Ok(Listing { secrets, revision: found.agent.revision })
     }
 }
 
@@ -77,18 +77,16 @@ pub(super) fn written(keys: &[SecretName], revision: Revision) -> Written {
     Written { keys: keys.iter().map(ToString::to_string).collect(), revision: revision.0 }
 }
 
-fn metadata(secret: StoredSecret, now: Timestamp) -> SecretMetadata {
-    let StoredSecret {
-        name,
-        version,
+fn metadata(secret: &StoredSecret, now: Timestamp) -> SecretMetadata {
+    let fingerprint = Fingerprint::from_stored(&secret.fingerprint).map(|it| it.short()).unwrap_or_default();
+    let previous_until = secret.previous.map(|(_, until)| until).filter(|until| now < *until);
+    SecretMetadata {
+        name: secret.name.clone(),
+        version: secret.version,
         fingerprint,
-        sealed_bytes: _,
-        created_at,
-        updated_at,
-        updated_by,
-        previous,
-    } = secret;
-    let fingerprint = Fingerprint::from_stored(&fingerprint).map(|it| it.short()).unwrap_or_default();
-    let previous_until = previous.map(|(_, until)| until).filter(|until| now < *until);
-    SecretMetadata { name, version, fingerprint, created_at, updated_at, updated_by, previous_until }
+        created_at: secret.created_at,
+        updated_at: secret.updated_at,
+        updated_by: secret.updated_by.clone(),
+        previous_until,
+    }
 }

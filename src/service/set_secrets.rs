@@ -150,18 +150,18 @@ impl Service {
         judgement: &Judgement,
     ) -> Result<Decided<SetSecretsAnswer>, Stop> {
         let found = found.ok_or(Error::AgentNotFound)?;
-        let mut faults = set.faults_for(&found.agent.required_secrets, judgement)?;
-        let key = self.data_key(&found.agent)?;
+        let mut faults = set.faults_for(&found.metadata.agent.required_secrets, judgement)?;
+        let key = self.data_key(&found.metadata.agent)?;
         let attempt = set.attempt(&key);
         if faults.is_empty() {
             if let Some(answer) = attempt.recall(found)? {
                 return Ok(Decided { answer, change: None });
             }
-            expect_revision(set.expected_revision, found.agent.revision)?;
+            expect_revision(set.expected_revision, found.metadata.agent.revision)?;
         }
         let at = self.parts.clock.now();
-        let plan = Plan::new(&set.checked.entries, &found.secrets, &key, set.prune);
-        let overlap = Overlap::new(&plan, &found.secrets, set.previous_for, at);
+        let plan = Plan::new(&set.checked.entries, &found.metadata.secrets, &key, set.prune);
+        let overlap = Overlap::new(&plan, &found.metadata.secrets, set.previous_for, at);
         let effect = Effect { set, found, key: &key, plan, overlap, at };
         faults.extend(effect.overlap.faults(&effect.plan, &self.parts.limits));
         let of_size = effect.faults_of_size(&self.parts.limits)?;

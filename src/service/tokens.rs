@@ -154,7 +154,8 @@ impl Service {
             expires_at: None,
         };
         let record = self.new_record(TenantId::default_tenant(), grant)?;
-        let call = Call { principal: Principal { token: record.clone() }, origin: Origin::default() };
+        let call =
+            Call { principal: Principal { token: Arc::new(record.clone()) }, origin: Origin::default() };
         let mut event = self.event(&call, Action::TokenCreate, None)?;
         event.subject = record.id.to_string();
         let admin = Arc::new((record, hash(text), event));

@@ -1,6 +1,4 @@
-//! Agents as far as their secrets depend on them, and how they are picked out of what is read for many.
-
-use std::collections::HashMap;
+//! Agents as far as their secrets depend on them.
 
 use sea_orm::{EntityTrait as _, FromQueryResult, QuerySelect as _};
 
@@ -40,12 +38,6 @@ pub(super) struct AgentColumns {
     pub(super) required_secrets: String,
     pub(super) kek_id: String,
     pub(super) wrapped_key: Vec<u8>,
-}
-
-/// An agent that somebody asks for, and the tenant whose it must be for him to get it.
-pub(super) struct OfTenant {
-    pub(super) tenant: TenantId,
-    pub(super) agent: AgentId,
 }
 
 // === impl AgentColumns ===
@@ -94,23 +86,18 @@ impl TryFrom<AgentColumns> for AgentRow {
     }
 }
 
-// === impl OfTenant ===
+// === impl AgentRow ===
 
-impl OfTenant {
-    pub(super) fn new(tenant: &TenantId, agent: &AgentId) -> Self {
-        Self { tenant: tenant.clone(), agent: agent.clone() }
-    }
-
-    pub(super) fn id(&self) -> String {
-        self.agent.as_str().to_owned()
-    }
-
-    /// What was found of the agent, if it is the tenant's.
-    pub(super) fn pick<S: Clone>(
-        &self,
-        found: &HashMap<AgentId, (AgentRow, Vec<S>)>,
-    ) -> Option<(AgentRow, Vec<S>)> {
-        found.get(&self.agent).filter(|(agent, _)| agent.tenant == self.tenant).cloned()
+impl AgentRow {
+    /// How many bytes it takes in memory, about.
+    pub(super) fn bytes(&self) -> usize {
+        let required = self.required_secrets.iter().map(|required| {
+            size_of::<RequiredSecret>()
+                + required.name.len()
+                + required.description.len()
+                + required.pattern.len()
+        });
+        size_of::<Self>() + self.key.bytes.len() + required.sum::<usize>()
     }
 }
 

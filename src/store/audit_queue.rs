@@ -24,7 +24,7 @@ impl Together for Recording {
 
     async fn run(&self, events: &[AuditEvent]) -> Result<Vec<()>, Error> {
         let events: Vec<_> = events.iter().collect();
-        self.0.insert(rows::of_events(&events)?).await?;
+        self.0.record(rows::of_events(&events)?).await?;
         Ok(vec![(); events.len()])
     }
 }

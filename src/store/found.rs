@@ -23,32 +23,23 @@ pub(super) async fn read(
 ) -> Result<HashMap<AgentId, Found>, Error> {
     let mut metadata = connection.read::<metadata::Row>(ids(questions)).await?;
     let mut remembered = recall(connection, questions).await?;
-    let mut values = values(connection, questions).await?;
+    let with_values: Vec<_> = questions.iter().copied().filter(|question| question.with_values).collect();
+    let mut values = if with_values.is_empty() {
+        HashMap::new()
+    } else {
+        connection.read::<secrets::Row>(ids(&with_values)).await?
+    };
     let mut found = HashMap::with_capacity(questions.len());
-    for Question { tenant, agent: id, with_values, recall: _ } in questions.iter().copied() {
-        let Some((agent, secrets)) = metadata.remove(id).filter(|(agent, _)| agent.tenant == *tenant) else {
-            continue;
-        };
-        let values = with_values.then(|| values.remove(id).unwrap_or_default());
-        found.insert(id.clone(), Found { agent, secrets, values, remembered: remembered.remove(id) });
+    for Question { tenant, agent, .. } in questions.iter().copied() {
+        let Some(metadata) = metadata.remove(agent).filter(|it| it.agent.tenant == *tenant) else { continue };
+        let (values, remembered) = (values.remove(agent), remembered.remove(agent));
+        found.insert(agent.clone(), Found { metadata, values, remembered });
     }
     Ok(found)
 }
 
-fn ids(questions: &[&Question]) -> Vec<String> {
-    questions.iter().map(|question| question.agent.as_str().to_owned()).collect()
-}
-
-async fn values(
-    connection: &impl Agents,
-    questions: &[&Question],
-) -> Result<HashMap<AgentId, Vec<super::SealedSecret>>, Error> {
-    let wanted: Vec<_> = questions.iter().copied().filter(|question| question.with_values).collect();
-    if wanted.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let found = connection.read::<secrets::Row>(ids(&wanted)).await?;
-    Ok(found.into_iter().map(|(agent, (_, values))| (agent, values)).collect())
+fn ids(questions: &[&Question]) -> Vec<AgentId> {
+    questions.iter().map(|question| question.agent.clone()).collect()
 }
 
 /// Forgets old answers of the agents, and finds those that are asked for.

@@ -4,98 +4,112 @@
 //! than all the rest of a read, because sea-orm and the driver copy each column of each. SQLite, which is called where it
 //! stands, gives them as rows, which are read column by column.
 
-use std::{collections::HashMap, marker::PhantomData};
+use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
-use data_encoding::HEXLOWER_PERMISSIVE;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult as _, QueryResult, Statement, Value,
-    sea_query::ArrayType,
+    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult as _, QueryResult, Statement,
 };
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use super::{
-    AgentRow, Error, Reader,
-    agent_row::{AgentColumns, OfTenant},
-    batch::Together,
+    AgentRow, Error,
+    agent_row::AgentColumns,
+    batch::{Batcher, Together},
+    columns::{GATHERED, Statements},
     engine::Engine,
     pool::Pool,
+    rows::texts,
     sqlite::{self, Row},
 };
-use crate::domain::{AgentId, SecretName};
+use crate::domain::{AgentId, SecretName, TenantId};
 
-/// The column of what is gathered.
-const GATHERED: &str = "gathered";
+/// An agent, and what was read of its secrets.
+#[derive(Clone, Debug)]
+pub struct AgentWith<S> {
+    /// The agent.
+    pub agent: AgentRow,
+    /// Of each secret, sorted by name.
+    pub secrets: Vec<S>,
+}
 
-/// What is read of a secret: these columns, as an array in JSON or as those of a row.
+/// What is read of a secret: some columns, as an array in JSON or as those of a row.
 pub(super) trait Gathered: DeserializeOwned + Send + 'static {
-    /// In their order.
-    const COLUMNS: &'static [Column];
     /// The most agents that are read at once.
     const AT_ONCE: usize;
     /// What is made of it.
-    type Secret: Clone + Send;
+    type Secret: fmt::Debug + Send + Sync + 'static;
 
-    /// Reads the columns of a row from the first of them on.
-    fn from_row(row: &Row<'_>, first: usize) -> sqlite::Result<Self>;
+    fn statements() -> &'static Statements;
+
+    /// Reads the first columns of a row.
+    fn from_row(row: &Row<'_>) -> sqlite::Result<Self>;
 
     fn into_secret(self) -> Self::Secret;
 
     fn name(secret: &Self::Secret) -> &SecretName;
+
+    /// How many bytes it takes in memory beside itself, about.
+    fn bytes(secret: &Self::Secret) -> usize;
+
+    /// Under what it is kept in memory.
+    fn key(agent: AgentId) -> sqlite::Key;
 }
 
 /// What agents are read from, of any tenant.
 #[async_trait]
 pub(super) trait Agents {
     /// Reads those of these that there are, with their secrets.
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error>;
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error>;
 }
-
-/// An agent, and what was read of its secrets, sorted by name.
-type AgentWith<S> = (AgentRow, Vec<S>);
 
 /// What was read of several.
-type Found<G> = HashMap<AgentId, AgentWith<<G as Gathered>::Secret>>;
+type Found<G> = HashMap<AgentId, Arc<AgentWith<<G as Gathered>::Secret>>>;
 
-/// How a column is read.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Column {
-    /// As it is: text or a number.
-    Plain(&'static str),
-    /// Bytes; in JSON, as [`Hex`].
-    Bytes(&'static str),
-    /// How many bytes there are. They are not read for it.
-    Length(&'static str),
+/// The way by which single agents are read: on PostgreSQL together with what others ask for.
+pub(super) type Reading<G> = Engine<Batcher<Gathering<G>>, sqlite::Readers>;
+
+/// Reads what many ask for together.
+pub(super) struct Gathering<G>(Pool, PhantomData<fn() -> G>);
+
+// === impl Reading ===
+
+impl<G: Gathered> Reading<G> {
+    /// Reads an agent of a tenant.
+    pub(super) async fn agent(
+        &self,
+        tenant: &TenantId,
+        id: &AgentId,
+    ) -> Result<Option<Arc<AgentWith<G::Secret>>>, Error> {
+        let found = match self {
+            Self::Postgres(batcher) => batcher.ask(id.clone()).await?,
+            Self::Sqlite(readers) => look_up::<G>(readers, id.clone()).await?,
+        };
+        Ok(found.filter(|found| found.agent.tenant == *tenant))
+    }
 }
 
-/// Bytes; in JSON in hexadecimal digits. Where there are none, NULL.
-#[derive(Debug, Default)]
-pub(super) struct Hex(pub(super) Vec<u8>);
-
-/// Reads what many ask for together, and gives each what is his tenant's.
-pub(super) struct Gathering<G>(Reader, PhantomData<fn() -> G>);
-
 impl<G> Gathering<G> {
-    pub(super) fn new(reader: Reader) -> Self {
-        Self(reader, PhantomData)
+    pub(super) fn new(pool: Pool) -> Self {
+        Self(pool, PhantomData)
     }
 }
 
 #[async_trait]
 impl<G: Gathered> Together for Gathering<G> {
-    type Item = OfTenant;
-    type Outcome = Option<AgentWith<G::Secret>>;
+    type Item = AgentId;
+    type Outcome = Option<Arc<AgentWith<G::Secret>>>;
     const AT_ONCE: usize = G::AT_ONCE;
 
-    async fn run(&self, items: &[OfTenant]) -> Result<Vec<Option<AgentWith<G::Secret>>>, Error> {
-        let found = self.0.read::<G>(items.iter().map(OfTenant::id).collect()).await?;
-        Ok(items.iter().map(|item| item.pick(&found)).collect())
+    async fn run(&self, agents: &[AgentId]) -> Result<Vec<Self::Outcome>, Error> {
+        let found = read_json::<G>(&self.0, agents).await?;
+        Ok(agents.iter().map(|agent| found.get(agent).cloned()).collect())
     }
 }
 
 #[async_trait]
 impl<P: Agents + Sync, S: Agents + Sync> Agents for Engine<P, S> {
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
         match self {
             Self::Postgres(it) => it.read::<G>(agents).await,
             Self::Sqlite(it) => it.read::<G>(agents).await,
@@ -107,37 +121,29 @@ impl<P: Agents + Sync, S: Agents + Sync> Agents for Engine<P, S> {
 
 #[async_trait]
 impl Agents for Pool {
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
-        read_json::<G>(self, agents).await
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
+        read_json::<G>(self, &agents).await
     }
 }
 
 #[async_trait]
 impl Agents for DatabaseTransaction {
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
-        read_json::<G>(self, agents).await
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
+        read_json::<G>(self, &agents).await
     }
 }
 
 async fn read_json<G: Gathered>(
     connection: &impl ConnectionTrait,
-    agents: Vec<String>,
+    agents: &[AgentId],
 ) -> Result<Found<G>, Error> {
-    let columns: Vec<_> = G::COLUMNS.iter().map(|column| column.in_json()).collect();
-    let text = format!(
-        "SELECT {agent}, (SELECT json_agg(json_build_array({columns}))::text FROM secrets \
-         WHERE secrets.agent_id = agents.id) AS {GATHERED} FROM agents WHERE agents.id = ANY($1)",
-        agent = AgentColumns::NAMES.join(", "),
-        columns = columns.join(", "),
-    );
-    let agents = agents.into_iter().map(Value::from).collect();
-    let agents = Value::Array(ArrayType::String, Some(Box::new(agents)));
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, [agents]);
+    let (agents, _) = texts(agents.iter().map(AgentId::as_str));
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, &G::statements().json, [agents]);
     let rows = connection.query_all_raw(statement).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
         let agent = AgentRow::try_from(AgentColumns::from_query_result(row, "")?)?;
-        found.insert(agent.id.clone(), (agent, secrets::<G>(row)?));
+        found.insert(agent.id.clone(), Arc::new(AgentWith { agent, secrets: secrets::<G>(row)? }));
     }
     Ok(found)
 }
@@ -160,85 +166,59 @@ fn sorted<G: Gathered>(secrets: Vec<G>) -> Vec<G::Secret> {
 
 #[async_trait]
 impl Agents for sqlite::Readers {
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
-        let connection = self.lend().await?;
-        read_rows::<G>(&connection, agents)
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
+        let mut found = HashMap::with_capacity(agents.len());
+        for id in agents {
+            if let Some(agent) = look_up::<G>(self, id.clone()).await? {
+                found.insert(id, agent);
+            }
+        }
+        Ok(found)
     }
 }
 
 #[async_trait]
 impl Agents for sqlite::Connection {
-    async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
-        read_rows::<G>(self, agents)
-    }
-}
-
-fn read_rows<G: Gathered>(connection: &sqlite::Connection, agents: Vec<String>) -> Result<Found<G>, Error> {
-    let columns: Vec<_> = G::COLUMNS.iter().map(|column| column.in_row()).collect();
-    let text = format!(
-        "SELECT secrets.name, {columns}, agents.{agent} FROM agents \
-         LEFT JOIN secrets ON secrets.agent_id = agents.id WHERE agents.id = ?",
-        columns = columns.join(", "),
-        agent = AgentColumns::NAMES.join(", agents."),
-    );
-    let mut found = HashMap::with_capacity(agents.len());
-    for id in agents {
-        let (mut agent, mut secrets) = (None, Vec::<G>::new());
-        connection.read(&text, [&id], |row| {
-            if agent.is_none() {
-                agent = Some(AgentColumns::from_row(row, 1 + G::COLUMNS.len())?);
+    async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
+        let mut found = HashMap::with_capacity(agents.len());
+        for id in agents {
+            if let Some(agent) = read_rows::<G>(self, &id)? {
+                found.insert(id, Arc::new(agent));
             }
-            // An agent without secrets is a row all the same
-            if !matches!(row.get_ref(0)?, sqlite::ValueRef::Null) {
-                secrets.push(G::from_row(row, 1)?);
-            }
-            Ok(())
-        })?;
-        if let Some(agent) = agent {
-            let agent = AgentRow::try_from(agent)?;
-            found.insert(agent.id.clone(), (agent, sorted(secrets)));
         }
+        Ok(found)
     }
-    Ok(found)
 }
 
-// === impl Column ===
+async fn look_up<G: Gathered>(
+    readers: &sqlite::Readers,
+    id: AgentId,
+) -> Result<Option<Arc<AgentWith<G::Secret>>>, Error> {
+    readers.look_up(G::key(id.clone()), |connection| read_rows::<G>(connection, &id), bytes::<G>).await
+}
 
-impl Column {
-    fn in_json(self) -> String {
-        match self {
-            Self::Plain(column) => column.to_owned(),
-            Self::Bytes(column) => format!("encode({column}, 'hex')"),
-            Self::Length(column) => format!("length({column})"),
+fn bytes<G: Gathered>(found: &AgentWith<G::Secret>) -> usize {
+    let AgentWith { agent, secrets } = found;
+    let secrets = secrets.iter().map(|secret| size_of::<G::Secret>() + G::bytes(secret));
+    agent.bytes() + secrets.sum::<usize>()
+}
+
+fn read_rows<G: Gathered>(
+    connection: &sqlite::Connection,
+    id: &AgentId,
+) -> Result<Option<AgentWith<G::Secret>>, Error> {
+    let statements = G::statements();
+    let (mut agent, mut secrets) = (None, Vec::<G>::new());
+    connection.read(&statements.rows, [id.as_str()], |row| {
+        if agent.is_none() {
+            agent = Some(AgentColumns::from_row(row, statements.of_agent)?);
         }
-    }
-
-    fn in_row(self) -> String {
-        match self {
-            Self::Plain(column) | Self::Bytes(column) => format!("secrets.{column}"),
-            Self::Length(column) => format!("length(secrets.{column})"),
+        // An agent without secrets is a row all the same
+        if !matches!(row.get_ref(0)?, sqlite::ValueRef::Null) {
+            secrets.push(G::from_row(row)?);
         }
-    }
-}
-
-// === impl Hex ===
-
-impl<'de> Deserialize<'de> for Hex {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let digits = Option::<&str>::deserialize(deserializer)?.unwrap_or_default();
-        HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map(Self).map_err(serde::de::Error::custom)
-    }
-}
-
-impl rusqlite::types::FromSql for Hex {
-    fn column_result(value: sqlite::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
-        Ok(Self(value.as_blob_or_null()?.unwrap_or_default().to_vec()))
-    }
-}
-
-impl Hex {
-    /// The bytes, if there are any.
-    pub(super) fn some(self) -> Option<Vec<u8>> {
-        Some(self.0).filter(|bytes| !bytes.is_empty())
-    }
+        Ok(())
+    })?;
+    let agent = agent.map(AgentRow::try_from).transpose()?;
+    Ok(agent.map(|agent| AgentWith { agent, secrets: sorted(secrets) }))
 }

@@ -1,11 +1,13 @@
 //! What may be told of secrets, read without their sealed values.
 
+use std::sync::{Arc, LazyLock};
+
 use serde::Deserialize;
 
 use super::{
-    AgentRow, Error, Store,
-    agent_row::OfTenant,
-    gathered::{Column, Gathered, Hex},
+    AgentWith, Error, Store,
+    columns::{Column, Hex, Statements},
+    gathered::Gathered,
     sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
@@ -33,13 +35,12 @@ pub struct StoredSecret {
 
 /// The metadata of a secret, as it is gathered.
 #[derive(Deserialize)]
-pub(super) struct Row(String, i64, Hex, u32, i64, i64, String, Option<u32>, Option<i64>);
+pub(super) struct Row((String, i64, Hex, u32, i64, i64, String, Option<u32>, Option<i64>));
 
 // === impl Store ===
 
 impl Store {
-    /// Reads the revision of a tenant's agent and the metadata of its secrets, sorted by name, as they
-    /// were at one moment; `None` if it has no such agent.
+    /// Reads a tenant's agent and the metadata of its secrets as they were at one moment; `None` if it has no such agent.
     ///
     /// # Errors
     /// [`Error`].
@@ -47,44 +48,40 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: &AgentId,
-    ) -> Result<Option<(AgentRow, Vec<StoredSecret>)>, Error> {
-        self.metadata.ask(OfTenant::new(tenant, id)).await
+    ) -> Result<Option<Arc<AgentWith<StoredSecret>>>, Error> {
+        self.metadata.agent(tenant, id).await
     }
 }
 
 // === impl Row ===
 
 impl Gathered for Row {
-    const COLUMNS: &'static [Column] = &[
-        Column::Plain("name"),
-        Column::Plain("version"),
-        Column::Bytes("fingerprint"),
-        Column::Length("sealed"),
-        Column::Plain("created_at"),
-        Column::Plain("updated_at"),
-        Column::Plain("updated_by"),
-        Column::Length("previous_sealed"),
-        Column::Plain("previous_until"),
-    ];
     const AT_ONCE: usize = 64;
     type Secret = StoredSecret;
 
-    fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {
-        Ok(Self(
-            row.get(first)?,
-            row.get(first + 1)?,
-            row.get(first + 2)?,
-            row.get(first + 3)?,
-            row.get(first + 4)?,
-            row.get(first + 5)?,
-            row.get(first + 6)?,
-            row.get(first + 7)?,
-            row.get(first + 8)?,
-        ))
+    fn statements() -> &'static Statements {
+        static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
+            Statements::of(&[
+                Column::Plain("name"),
+                Column::Plain("version"),
+                Column::Bytes("fingerprint"),
+                Column::Length("sealed"),
+                Column::Plain("created_at"),
+                Column::Plain("updated_at"),
+                Column::Plain("updated_by"),
+                Column::Length("previous_sealed"),
+                Column::Plain("previous_until"),
+            ])
+        });
+        &STATEMENTS
+    }
+
+    fn from_row(row: &sqlite::Row<'_>) -> sqlite::Result<Self> {
+        row.try_into().map(Self)
     }
 
     fn into_secret(self) -> StoredSecret {
-        let Self(
+        let Self((
             name,
             version,
             Hex(fingerprint),
@@ -94,7 +91,7 @@ impl Gathered for Row {
             updated_by,
             previous_bytes,
             previous_until,
-        ) = self;
+        )) = self;
         StoredSecret {
             name: SecretName::from_stored(name),
             version: Revision(version),
@@ -109,6 +106,14 @@ impl Gathered for Row {
 
     fn name(secret: &StoredSecret) -> &SecretName {
         &secret.name
+    }
+
+    fn bytes(secret: &StoredSecret) -> usize {
+        secret.name.as_str().len() + secret.fingerprint.len() + secret.updated_by.len()
+    }
+
+    fn key(agent: AgentId) -> sqlite::Key {
+        sqlite::Key::Metadata(agent)
     }
 }
 

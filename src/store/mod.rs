@@ -16,6 +16,7 @@ mod audit_queue;
 mod batch;
 mod change;
 mod changes;
+mod columns;
 mod connect;
 mod engine;
 mod entity;
@@ -47,6 +48,7 @@ pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
 pub use found::Remembered;
+pub use gathered::AgentWith;
 pub use hosts::Hosts;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
@@ -56,7 +58,7 @@ pub use writer::Tx;
 
 use tokio_util::task::TaskTracker;
 
-use batch::Batcher;
+use batch::{Batcher, Together};
 use changes::Announcer;
 use engine::Engine;
 use gathered::Gathering;
@@ -67,9 +69,9 @@ use writer::Writer;
 #[derive(Clone, Debug)]
 pub struct Store {
     reader: Reader,
-    tokens: Batcher<tokens::Tokens>,
-    metadata: Batcher<Gathering<metadata::Row>>,
-    values: Batcher<Gathering<secrets::Row>>,
+    tokens: tokens::Reading,
+    metadata: gathered::Reading<metadata::Row>,
+    values: gathered::Reading<secrets::Row>,
     writer: Writer,
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
@@ -84,6 +86,24 @@ type Reader = Engine<Pool, sqlite::Readers>;
 /// How many batches of reads of one kind may be under way.
 const READ_LANES: usize = 1;
 
+// === impl Reader ===
+
+impl Reader {
+    /// A way to read what many ask for: on PostgreSQL together by `work`; on SQLite nothing is to be had by that.
+    fn together<W: Together>(
+        &self,
+        work: impl FnOnce(Pool) -> W,
+        lanes: Option<(usize, &TaskTracker)>,
+    ) -> Engine<Batcher<W>, sqlite::Readers> {
+        match self {
+            Self::Postgres(pool) => Engine::Postgres(Batcher::new(work(pool.clone()), lanes)),
+            Self::Sqlite(readers) => Engine::Sqlite(readers.clone()),
+        }
+    }
+}
+
+// === impl Store ===
+
 impl Store {
     /// Calls that come together share statements where `batching` says so.
     fn new(
@@ -95,9 +115,9 @@ impl Store {
     ) -> Self {
         let lanes = |lanes| batching.then_some((lanes, tasks));
         Self {
-            tokens: Batcher::new(tokens::Tokens(reader.clone()), lanes(READ_LANES)),
-            metadata: Batcher::new(Gathering::new(reader.clone()), lanes(READ_LANES)),
-            values: Batcher::new(Gathering::new(reader.clone()), lanes(READ_LANES)),
+            tokens: reader.together(tokens::Tokens, lanes(READ_LANES)),
+            metadata: reader.together(Gathering::new, lanes(READ_LANES)),
+            values: reader.together(Gathering::new, lanes(READ_LANES)),
             changes: change::Changes::new(&writer, batching.then_some(tasks)),
             // One after the other: what waits meanwhile shares the next commit
             audit: Batcher::new(audit_queue::Recording(writer.clone()), lanes(1)),

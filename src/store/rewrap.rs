@@ -6,9 +6,15 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::join_all};
-use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement, Value, sea_query::ArrayType};
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, QueryResult, Statement};
 
-use super::{Error, Store, Tx, WrappedKeyRow, engine::Engine, pool::Pool, rows::texts, sqlite};
+use super::{
+    Error, Store, Tx, WrappedKeyRow,
+    engine::Engine,
+    pool::Pool,
+    rows::{blobs, texts},
+    sqlite,
+};
 use crate::domain::{AgentId, KekId, TenantId};
 
 /// An agent and how its data key is wrapped.
@@ -125,19 +131,15 @@ async fn exchange(pool: &Pool, rewrapped: &[Rewrapped]) -> Result<u64, Error> {
     let parameters = [
         texts(before().map(|it| it.agent.as_str())).0,
         texts(before().map(|it| it.key.kek.as_str())).0,
-        blobs(before().map(|it| it.key.bytes.as_slice())),
+        blobs(before().map(|it| it.key.bytes.as_slice())).0,
         texts(rewrapped.iter().map(|it| it.key.kek.as_str())).0,
-        blobs(rewrapped.iter().map(|it| it.key.bytes.as_slice())),
+        blobs(rewrapped.iter().map(|it| it.key.bytes.as_slice())).0,
     ];
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, EXCHANGE, parameters);
     // As a read is it done again where its connection was lost: a second time it finds nothing to do
     let rows = pool.query_all_raw(statement).await?;
     let exchanged = rows.first().map(|row| row.try_get_by_index::<i64>(0)).transpose()?;
     Ok(exchanged.unwrap_or_default().unsigned_abs())
-}
-
-fn blobs<'b, T: Iterator<Item = &'b [u8]>>(blobs: T) -> Value {
-    Value::Array(ArrayType::Bytes, Some(Box::new(blobs.map(Value::from).collect())))
 }
 
 // === impl Tx ===

@@ -212,6 +212,20 @@ fn to_json(secrets: &[AuditedSecret]) -> Result<String, Error> {
 
 /// Texts as an array, and its type.
 pub(super) fn texts<'t, T: Iterator<Item = &'t str>>(texts: T) -> (Value, &'static str) {
-    let values = texts.map(Value::from).collect();
-    (Value::Array(ArrayType::String, Some(Box::new(values))), "text[]")
+    array(Kind::Text, texts.map(Value::from))
+}
+
+/// Numbers as an array, and its type.
+pub(super) fn numbers(numbers: impl Iterator<Item = i64>) -> (Value, &'static str) {
+    array(Kind::Number, numbers.map(Value::from))
+}
+
+/// Bytes as an array, and its type.
+pub(super) fn blobs<'b, T: Iterator<Item = &'b [u8]>>(blobs: T) -> (Value, &'static str) {
+    array(Kind::Bytes, blobs.map(Value::from))
+}
+
+fn array(kind: Kind, values: impl Iterator<Item = Value>) -> (Value, &'static str) {
+    let (array, name) = kind.array_type();
+    (Value::Array(array, Some(Box::new(values.collect()))), name)
 }

@@ -1,13 +1,15 @@
 //! Secrets: sealed values.
 
+use std::sync::{Arc, LazyLock};
+
 use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _};
 use serde::Deserialize;
 
 use super::{
-    AgentRow, Error, Store, Tx,
-    agent_row::OfTenant,
+    AgentWith, Error, Store, Tx,
+    columns::{Column, Hex, Statements},
     entity::secret,
-    gathered::{Column, Gathered, Hex},
+    gathered::Gathered,
     sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
@@ -53,13 +55,12 @@ pub struct SealedWrite {
 
 /// A sealed value, as it is gathered.
 #[derive(Deserialize)]
-pub(super) struct Row(String, i64, Hex, Hex, Option<i64>, Hex, Hex, Option<i64>);
+pub(super) struct Row((String, i64, Hex, Hex, Option<i64>, Hex, Hex, Option<i64>));
 
 // === impl Store ===
 
 impl Store {
-    /// Reads a tenant's agent and all its sealed values, sorted by name, as they were at one moment;
-    /// `None` if it has no such agent.
+    /// Reads a tenant's agent and all its sealed values as they were at one moment; `None` if it has no such agent.
     ///
     /// # Errors
     /// [`Error`].
@@ -67,8 +68,8 @@ impl Store {
         &self,
         tenant: &TenantId,
         id: &AgentId,
-    ) -> Result<Option<(AgentRow, Vec<SealedSecret>)>, Error> {
-        self.values.ask(OfTenant::new(tenant, id)).await
+    ) -> Result<Option<Arc<AgentWith<SealedSecret>>>, Error> {
+        self.values.agent(tenant, id).await
     }
 }
 
@@ -95,35 +96,32 @@ impl Tx {
 // === impl Row ===
 
 impl Gathered for Row {
-    const COLUMNS: &'static [Column] = &[
-        Column::Plain("name"),
-        Column::Plain("version"),
-        Column::Bytes("fingerprint"),
-        Column::Bytes("sealed"),
-        Column::Plain("previous_version"),
-        Column::Bytes("previous_fingerprint"),
-        Column::Bytes("previous_sealed"),
-        Column::Plain("previous_until"),
-    ];
     // An agent's values may take a megabyte
     const AT_ONCE: usize = 32;
     type Secret = SealedSecret;
 
-    fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {
-        Ok(Self(
-            row.get(first)?,
-            row.get(first + 1)?,
-            row.get(first + 2)?,
-            row.get(first + 3)?,
-            row.get(first + 4)?,
-            row.get(first + 5)?,
-            row.get(first + 6)?,
-            row.get(first + 7)?,
-        ))
+    fn statements() -> &'static Statements {
+        static STATEMENTS: LazyLock<Statements> = LazyLock::new(|| {
+            Statements::of(&[
+                Column::Plain("name"),
+                Column::Plain("version"),
+                Column::Bytes("fingerprint"),
+                Column::Bytes("sealed"),
+                Column::Plain("previous_version"),
+                Column::Bytes("previous_fingerprint"),
+                Column::Bytes("previous_sealed"),
+                Column::Plain("previous_until"),
+            ])
+        });
+        &STATEMENTS
+    }
+
+    fn from_row(row: &sqlite::Row<'_>) -> sqlite::Result<Self> {
+        row.try_into().map(Self)
     }
 
     fn into_secret(self) -> SealedSecret {
-        let Self(name, version, Hex(fingerprint), Hex(sealed), kept, kept_fingerprint, kept_sealed, until) =
+        let Self((name, version, Hex(fingerprint), Hex(sealed), kept, kept_fingerprint, kept_sealed, until)) =
             self;
         let previous = match (kept, kept_fingerprint.some(), kept_sealed.some(), until) {
             (Some(version), Some(fingerprint), Some(sealed), Some(until)) => Some(PreviousSecret {
@@ -145,5 +143,15 @@ impl Gathered for Row {
 
     fn name(secret: &SealedSecret) -> &SecretName {
         &secret.name
+    }
+
+    fn bytes(secret: &SealedSecret) -> usize {
+        let previous = secret.previous.as_ref();
+        let previous = previous.map_or(0, |previous| previous.fingerprint.len() + previous.sealed.len());
+        secret.name.as_str().len() + secret.fingerprint.len() + secret.sealed.len() + previous
+    }
+
+    fn key(agent: AgentId) -> sqlite::Key {
+        sqlite::Key::Values(agent)
     }
 }

@@ -1,88 +1,91 @@
 //! Tokens, by the SHA-256 of their text.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _,
-    FromQueryResult as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _,
-    Statement, Value,
-    sea_query::{ArrayType, OnConflict},
+    ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _,
+    ExprTrait as _, FromQueryResult as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _, Statement, sea_query::OnConflict,
 };
 
 use super::{
-    Error, Reader, Store, Tx,
-    batch::Together,
+    Error, Store, Tx,
+    batch::{Batcher, Together},
     engine::Engine,
     entity::{tenant, token},
     pool::Pool,
+    rows::blobs,
     sqlite,
 };
 use crate::domain::{
     AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
+    Weigh,
 };
 
+/// The way by which single tokens are found: on PostgreSQL together with what others ask for.
+pub(super) type Reading = Engine<Batcher<Tokens>, sqlite::Readers>;
+
 /// Finds tokens by the SHA-256 of their texts, many in one statement.
-pub(super) struct Tokens(pub(super) Reader);
+pub(super) struct Tokens(pub(super) Pool);
 
 #[async_trait]
 impl Together for Tokens {
     type Item = Vec<u8>;
-    type Outcome = Option<TokenRecord>;
+    type Outcome = Option<Arc<TokenRecord>>;
     const AT_ONCE: usize = 64;
 
-    async fn run(&self, hashes: &[Vec<u8>]) -> Result<Vec<Option<TokenRecord>>, Error> {
+    async fn run(&self, hashes: &[Vec<u8>]) -> Result<Vec<Option<Arc<TokenRecord>>>, Error> {
         let mut different = hashes.to_vec();
         different.sort_unstable();
         different.dedup();
-        let rows = match &self.0 {
-            Engine::Postgres(pool) => by_hashes(pool, different).await?,
-            Engine::Sqlite(readers) => {
-                let connection = readers.lend().await?;
-                let rows = different.iter().map(|hash| by_hash(&connection, hash));
-                rows.filter_map(Result::transpose).collect::<Result<_, _>>()?
-            }
-        };
-        let mut found = HashMap::with_capacity(rows.len());
-        for mut row in rows {
-            found.insert(std::mem::take(&mut row.hash), to_record(row)?);
+        let mut found = HashMap::with_capacity(different.len());
+        for mut row in by_hashes(&self.0, different).await? {
+            found.insert(std::mem::take(&mut row.hash), Arc::new(to_record(row)?));
         }
         Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
     }
 }
 
 /// Written out, because every call begins with it: to put it together anew took longer than SQLite does to answer it.
-const TOKENS: &str =
-    "SELECT id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at FROM tokens";
+macro_rules! tokens_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at ",
+            "FROM tokens WHERE ",
+            $condition
+        )
+    };
+}
 
 async fn by_hashes(pool: &Pool, hashes: Vec<Vec<u8>>) -> Result<Vec<token::Model>, Error> {
-    let hashes = hashes.into_iter().map(Value::from).collect();
-    let hashes = Value::Array(ArrayType::Bytes, Some(Box::new(hashes)));
-    let text = format!("{TOKENS} WHERE hash = ANY($1)");
+    let (hashes, _) = blobs(hashes.iter().map(Vec::as_slice));
+    let text = tokens_where!("hash = ANY($1)");
     let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, [hashes]);
     let rows = pool.query_all_raw(statement).await?;
     Ok(rows.iter().map(|row| token::Model::from_query_result(row, "")).collect::<Result<_, _>>()?)
 }
 
-fn by_hash(connection: &sqlite::Connection, hash: &[u8]) -> Result<Option<token::Model>, Error> {
+fn by_hash(connection: &sqlite::Connection, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
     let mut found = None;
-    connection.read(&format!("{TOKENS} WHERE hash = ?"), [hash], |row| {
+    connection.read(tokens_where!("hash = ?"), [hash], |row| {
+        let (id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at) =
+            row.try_into()?;
         found = Some(token::Model {
-            id: row.get(0)?,
-            hash: row.get(1)?,
-            tenant_id: row.get(2)?,
-            name: row.get(3)?,
-            scopes: row.get(4)?,
-            agents: row.get(5)?,
-            email: row.get(6)?,
-            created_at: row.get(7)?,
-            expires_at: row.get(8)?,
-            revoked_at: row.get(9)?,
+            id,
+            hash,
+            tenant_id,
+            name,
+            scopes,
+            agents,
+            email,
+            created_at,
+            expires_at,
+            revoked_at,
         });
         Ok(())
     })?;
-    Ok(found)
+    found.map(to_record).transpose()
 }
 
 // === impl Store ===
@@ -92,8 +95,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
-        self.tokens.ask(hash.to_vec()).await
+    pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<Arc<TokenRecord>>, Error> {
+        match &self.tokens {
+            Engine::Postgres(batcher) => batcher.ask(hash.to_vec()).await,
+            Engine::Sqlite(readers) => {
+                let key = sqlite::Key::Token(hash.to_vec());
+                readers.look_up(key, |connection| by_hash(connection, hash), Weigh::weight).await
+            }
+        }
     }
 
     /// Which of these tokens are neither revoked nor expired.

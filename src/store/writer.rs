@@ -19,7 +19,7 @@ use super::{
     patience::{CONTENDED, patiently},
     pool::Pool,
     rows::Rows,
-    sqlite,
+    sqlite::{self, Touched},
 };
 
 /// A transaction: what happens in it happens as a whole or not at all.
@@ -47,7 +47,7 @@ impl Store {
         E: From<Error> + Transient + Send + 'static,
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
-        self.writer.write(operation).await
+        self.writer.write(Touched::Anything, operation).await
     }
 }
 
@@ -113,8 +113,8 @@ where
 // === impl Writer ===
 
 impl Writer {
-    /// See [`Store::write`].
-    pub(super) async fn write<T, E, F>(&self, operation: F) -> Result<T, E>
+    /// See [`Store::write`]. It changes no more of what SQLite has in memory than it `touches`.
+    pub(super) async fn write<T, E, F>(&self, touches: Touched, operation: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Transient + Send + 'static,
@@ -122,12 +122,12 @@ impl Writer {
     {
         match self {
             Self::Postgres(pool) => write_pooled(pool, operation).await,
-            Self::Sqlite(queue) => queue.write(operation).await,
+            Self::Sqlite(queue) => queue.write(touches, operation).await,
         }
     }
 
-    /// Inserts rows, all or none. They must be such that inserting them a second time does nothing.
-    pub(super) async fn insert(&self, rows: Rows) -> Result<(), Error> {
+    /// Inserts audit records, all or none. Inserting them a second time does nothing.
+    pub(super) async fn record(&self, rows: Rows) -> Result<(), Error> {
         match self {
             Self::Postgres(pool) => {
                 for statement in rows.into_statements(DbBackend::Postgres) {
@@ -136,7 +136,7 @@ impl Writer {
                 Ok(())
             }
             Self::Sqlite(_) => {
-                self.write(move |tx| {
+                self.write(Touched::Nothing, move |tx| {
                     let rows = rows.clone();
                     async move { rows.insert(&tx.0).await }.boxed()
                 })

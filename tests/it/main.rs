@@ -34,6 +34,7 @@ mod failover_hosts;
 mod failures;
 mod faults;
 mod first_run;
+mod freshness;
 mod grpc;
 mod grpc_errors;
 mod grpc_wire;

@@ -143,7 +143,8 @@ async fn a_call_stays_with_its_agent() {
         let begin = log().len();
         call_all_at_once(&together, &grpc, &format!("together-{}", rounds.next()?)).await;
         let shared = transactions(&log()[begin..]);
-        let mut named = shared.values().map(|it| it.iter().flat_map(|it| agents_in(it)).collect::<BTreeSet<_>>());
+        let mut named =
+            shared.values().map(|it| it.iter().flat_map(|it| agents_in(it)).collect::<BTreeSet<_>>());
         named.any(|agents| agents.len() > 1).then_some(())
     })
     .await;

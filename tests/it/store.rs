@@ -249,10 +249,10 @@ async fn text_is_bytes(database: Database) {
         set(store, &tenant, &id, key).await.unwrap();
     }
     let sorted: Vec<_> = keys.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
-    let (_, secrets) = store.secrets(&tenant, &id).await.unwrap().unwrap();
-    assert_eq!(secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), sorted);
-    let (_, sealed) = store.sealed_secrets(&tenant, &id).await.unwrap().unwrap();
-    assert_eq!(sealed.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), sorted);
+    let listed = store.secrets(&tenant, &id).await.unwrap().unwrap();
+    assert_eq!(listed.secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), sorted);
+    let sealed = store.sealed_secrets(&tenant, &id).await.unwrap().unwrap();
+    assert_eq!(sealed.secrets.iter().map(|secret| secret.name.as_str()).collect::<Vec<_>>(), sorted);
 }
 
 // === impl Scene ===
@@ -328,7 +328,7 @@ pub(crate) fn question(tenant: &TenantId, id: &AgentId) -> Question {
 /// The decision to set one secret.
 pub(crate) fn putting(found: &Found, name: &SecretName) -> Decided<()> {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let revision = found.agent.revision.next();
+    let revision = found.metadata.agent.revision.next();
     let secret = SealedSecret {
         name: name.clone(),
         version: revision,
@@ -339,8 +339,8 @@ pub(crate) fn putting(found: &Found, name: &SecretName) -> Decided<()> {
     let event = AuditEvent {
         id: EventId::at(1, NUMBER.fetch_add(1, Ordering::Relaxed)),
         at: Timestamp(1),
-        tenant: found.agent.tenant.clone(),
-        agent: Some(found.agent.id.clone()),
+        tenant: found.metadata.agent.tenant.clone(),
+        agent: Some(found.metadata.agent.id.clone()),
         action: Action::SecretsSet,
         actor: "tok_1".to_owned(),
         origin: Origin::default(),

@@ -44,7 +44,7 @@ async fn follow_each_other(stores: &[Store], ids: &[AgentId]) {
         store.change(question(&tenant("t"), id), move |found| {
             let found = found.unwrap();
             let Decided { change, .. } = putting(found, &key);
-            Ok::<_, Error>(Decided { answer: found.agent.revision, change })
+            Ok::<_, Error>(Decided { answer: found.metadata.agent.revision, change })
         })
     });
     let outcomes: Vec<_> = join_all(changes).await.into_iter().map(Result::unwrap).collect();
@@ -53,8 +53,8 @@ async fn follow_each_other(stores: &[Store], ids: &[AgentId]) {
         revisions.sort_unstable();
         assert_eq!(revisions, (0..6).map(Revision).collect::<Vec<_>>(), "each began where another ended");
         for store in stores {
-            let (agent, secrets) = store.secrets(&tenant("t"), id).await.unwrap().unwrap();
-            assert_eq!((agent.revision, secrets.len()), (Revision(6), keys.len()));
+            let found = store.secrets(&tenant("t"), id).await.unwrap().unwrap();
+            assert_eq!((found.agent.revision, found.secrets.len()), (Revision(6), keys.len()));
         }
         let page = PageRequest::new(0, None);
         let events = stores[0].events(&tenant("t"), Some(id), None, &page).await.unwrap().rows;
@@ -91,9 +91,13 @@ async fn a_bad_change_leaves_its_neighbours_alone(database: Database) {
             _ => matches!(outcome, Err(Error::Panicked)),
         };
         assert!(expected, "{n}: {outcome:?}");
-        let (agent, secrets) = scene.store.secrets(&tenant("t"), id).await.unwrap().unwrap();
+        let found = scene.store.secrets(&tenant("t"), id).await.unwrap().unwrap();
         let written = n % 4 == 0;
-        assert_eq!((agent.revision, secrets.len()), (Revision(written.into()), written.into()), "{n}");
+        assert_eq!(
+            (found.agent.revision, found.secrets.len()),
+            (Revision(written.into()), written.into()),
+            "{n}"
+        );
     }
 }
 

@@ -52,8 +52,8 @@ async fn what_was_lost_with_its_answer_is_not_done_again() {
         assert_eq!(tries, 1, "{batching}");
         sqlx::raw_sql("DROP TRIGGER hang_up ON secrets").execute(&mut sql).await.unwrap();
         set(&store, &id, "KEY").await.unwrap();
-        let (agent, _) = scene.store.secrets(&tenant("t"), &id).await.unwrap().unwrap();
-        assert_eq!(agent.revision.0, 1, "{batching}");
+        let found = scene.store.secrets(&tenant("t"), &id).await.unwrap().unwrap();
+        assert_eq!(found.agent.revision.0, 1, "{batching}");
     }
 }
 

@@ -6,12 +6,16 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use sea_orm::{DbBackend, Statement, Value, sea_query::ArrayType};
+use sea_orm::{DbBackend, Statement, Value};
 
 use super::{Change, Fate, Job, Round, tables::Written};
 use crate::{
     domain::{AgentId, Revision},
-    store::{Error, Transient as _, found, pool::Pool, rows::texts},
+    store::{
+        Error, Transient as _, found,
+        pool::Pool,
+        rows::{numbers, texts},
+    },
 };
 
 /// An agent, the revision at which it was read, and what was decided about it.
@@ -53,7 +57,11 @@ async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>
         let agent = &job.question().agent;
         let found = found.get(agent);
         let change = job.decide(found)?;
-        Some((agent.clone(), found.map_or_else(Revision::default, |found| found.agent.revision), change))
+        Some((
+            agent.clone(),
+            found.map_or_else(Revision::default, |found| found.metadata.agent.revision),
+            change,
+        ))
     };
     let due: Vec<_> = round.iter().filter_map(decide).collect();
     if due.is_empty() {
@@ -168,9 +176,4 @@ impl From<Composition> for Statement {
         let text = format!("WITH {} SELECT id FROM locked", parts.join(", "));
         Self::from_sql_and_values(DbBackend::Postgres, text, parameters)
     }
-}
-
-fn numbers(numbers: impl Iterator<Item = i64>) -> (Value, &'static str) {
-    let values = numbers.map(Value::from).collect();
-    (Value::Array(ArrayType::BigInt, Some(Box::new(values))), "bigint[]")
 }

@@ -10,7 +10,14 @@ use sea_orm::{
 use super::{Change, Job, tables::Written};
 use crate::{
     domain::{AgentId, Revision, SecretName},
-    store::{Error, engine::Engine, entity::secret, found, previous, sqlite, writer::Writer},
+    store::{
+        Error,
+        engine::Engine,
+        entity::secret,
+        found, previous,
+        sqlite::{self, Touched},
+        writer::Writer,
+    },
 };
 
 /// The most secrets that one statement deletes; its text grows with them.
@@ -27,7 +34,7 @@ pub(super) async fn decide_beforehand(
     let question = job.question();
     let found = found::read(readers, &[question]).await?;
     let found = found.get(&question.agent);
-    let revision = found.map_or_else(Revision::default, |found| found.agent.revision);
+    let revision = found.map_or_else(Revision::default, |found| found.metadata.agent.revision);
     Ok(job.decide(found).map(|change| Beforehand(revision, change)))
 }
 
@@ -38,9 +45,10 @@ pub(super) async fn carry_out(
     job: Arc<dyn Job>,
     beforehand: Option<Beforehand>,
 ) -> Result<(), Error> {
+    let touches = Touched::Agent(job.question().agent.clone());
     let job = Arc::new((job, beforehand));
     writer
-        .write(move |tx| {
+        .write(touches, move |tx| {
             let job = Arc::clone(&job);
             async move {
                 let (job, beforehand) = &*job;

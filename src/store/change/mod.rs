@@ -26,7 +26,7 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    AgentRow, Error, Remembered, SealedSecret, SealedWrite, Store, StoredSecret,
+    AgentWith, Error, Remembered, SealedSecret, SealedWrite, Store, StoredSecret,
     batch::{Batcher, Together},
     engine::Engine,
     pool::Pool,
@@ -53,12 +53,10 @@ pub struct Question {
 /// What there is.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The agent.
-    pub agent: AgentRow,
-    /// The metadata of its secrets, sorted by name.
-    pub secrets: Vec<StoredSecret>,
-    /// Its sealed values, sorted by name, if they were asked for.
-    pub values: Option<Vec<SealedSecret>>,
+    /// The agent, and the metadata of its secrets.
+    pub metadata: Arc<AgentWith<StoredSecret>>,
+    /// Its sealed values, if they were asked for.
+    pub values: Option<Arc<AgentWith<SealedSecret>>>,
     /// What was answered under the key that was asked for.
     pub remembered: Option<Remembered>,
 }

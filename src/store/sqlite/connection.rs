@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    path::Path,
+    fmt, io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -46,6 +46,8 @@ impl Connection {
         // Pages, in KiB; the system keeps the file in memory anyway
         connection.pragma_update(None, "cache_size", -16_000)?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST)?;
+        // From here on the log has its index
+        connection.query_row("PRAGMA schema_version", [], |_row| Ok(()))?;
         Ok(Self(Arc::new(Mutex::new(connection))))
     }
 
@@ -62,6 +64,17 @@ impl Connection {
         connection.busy_timeout(BUSY_READING)?;
         connection.pragma_update(None, "cache_size", -2_000)?;
         Ok(Self(Arc::new(Mutex::new(connection))))
+    }
+
+    /// The file, as SQLite calls it.
+    pub(super) fn path(&self) -> io::Result<PathBuf> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.path().map(PathBuf::from).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// How many rows were changed since it was opened.
+    pub(super) fn changes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).total_changes()
     }
 
     /// Executes a statement of transactions, which returns nothing and has no parameters.

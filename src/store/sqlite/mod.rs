@@ -3,20 +3,24 @@
 //! A statement takes SQLite a few microseconds; to hand it to a thread of the driver's and its rows back, as sea-orm's
 //! own driver does for each, takes many times that. So sea-orm speaks here to a connection that answers at once
 //! ([`Connection`]). One thread owns the one that writes, and puts writes that wait into one transaction (`queue`);
-//! reads take one of a few that only read (`readers`).
+//! reads take one of a few that only read (`readers`), unless
+//! what they ask for is in memory (`memory`).
 
 mod checkpoint;
 mod connection;
 mod error;
+mod memory;
 mod queue;
 mod readers;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
 use checkpoint::Checkpoints;
 pub(super) use connection::Connection;
+use memory::Memory;
+pub(super) use memory::{Key, Touched};
 pub(super) use queue::Queue;
 pub(super) use readers::Readers;
 pub(super) use rusqlite::{Result, Row, types::ValueRef};
@@ -42,6 +46,12 @@ pub(super) fn open(
     };
     let writer = Connection::writing(path).map_err(cannot)?;
     let checkpoints = Checkpoints::start(Connection::moving(path).map_err(cannot)?, tasks);
-    let readers = Readers::open(path, patience).map_err(cannot)?;
-    Ok((readers, Queue::start(writer, checkpoints, tasks)))
+    let memory = writer.path().and_then(|path| Memory::new(&path));
+    let memory = memory.map_err(|error| {
+        let path = path.display();
+        Error::Setup(format!("cannot read where the commits of the database {path} are counted: {error}"))
+    })?;
+    let memory = Arc::new(memory);
+    let readers = Readers::open(path, patience, Arc::clone(&memory)).map_err(cannot)?;
+    Ok((readers, Queue::start(writer, memory, checkpoints, tasks)))
 }

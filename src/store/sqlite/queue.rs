@@ -1,6 +1,8 @@
 //! The thread that writes: writes that wait share a transaction, each in a savepoint of its own, and so share the
 //! fsync that makes them durable.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use sea_orm::DbErr;
@@ -10,7 +12,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Connection, checkpoint::Checkpoints};
+use super::{Connection, Touched, checkpoint::Checkpoints, memory::Memory};
 use crate::store::{
     Error,
     engine::Engine,
@@ -39,6 +41,9 @@ trait Job: Send {
     /// Does it, and says whether to keep what it did.
     async fn run(&mut self, tx: &Tx) -> bool;
 
+    /// What it changes, where it changes anything.
+    fn touches(&self) -> Touched;
+
     /// Tells its caller how it ended, now that its transaction is committed or is known not to be.
     fn answer(self: Box<Self>, committed: Result<(), Error>);
 }
@@ -46,6 +51,7 @@ trait Job: Send {
 /// A write, and who waits for it.
 struct Waiting<T, E, F> {
     operation: F,
+    touches: Touched,
     caller: oneshot::Sender<Result<T, E>>,
     /// `None` until it ran.
     outcome: Option<Result<T, E>>,
@@ -54,7 +60,12 @@ struct Waiting<T, E, F> {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn start(connection: Connection, mut checkpoints: Checkpoints, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(
+        connection: Connection,
+        memory: Arc<Memory>,
+        mut checkpoints: Checkpoints,
+        tasks: &TaskTracker,
+    ) -> Self {
         let (sender, mut jobs) = mpsc::channel::<Box<dyn Job>>(QUEUE);
         let (writing, runtime) = (Tx(Engine::Sqlite(connection.clone())), Handle::current());
         tasks.spawn_blocking({
@@ -62,7 +73,7 @@ impl Queue {
             move || {
                 let mut group = Vec::with_capacity(GROUP);
                 while jobs.blocking_recv_many(&mut group, GROUP) > 0 {
-                    let committed = commit_group(&connection, &writing, &runtime, &mut group);
+                    let committed = commit_group(&connection, &memory, &writing, &runtime, &mut group);
                     let committed = committed.map_err(Error::from);
                     let writes = group.len();
                     for job in group.drain(..) {
@@ -76,7 +87,7 @@ impl Queue {
     }
 
     /// See [`Store::write`](crate::store::Store::write).
-    pub(in crate::store) async fn write<T, E, F>(&self, operation: F) -> Result<T, E>
+    pub(in crate::store) async fn write<T, E, F>(&self, touches: Touched, operation: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
@@ -84,7 +95,7 @@ impl Queue {
     {
         let (caller, receiver) = oneshot::channel();
         let stopped = || E::from(Error::stopped());
-        let job = Box::new(Waiting { operation, caller, outcome: None });
+        let job = Box::new(Waiting { operation, touches, caller, outcome: None });
         self.jobs.send(job).await.map_err(|_unsent| stopped())?;
         receiver.await.unwrap_or_else(|_dropped| Err(stopped()))
     }
@@ -99,33 +110,46 @@ impl Queue {
 /// neighbour wrote.
 fn commit_group(
     connection: &Connection,
+    memory: &Memory,
     writing: &Tx,
     runtime: &Handle,
     group: &mut [Box<dyn Job>],
 ) -> Result<(), DbErr> {
     connection.control("BEGIN IMMEDIATE")?;
-    let committed =
-        runtime.block_on(run_group(connection, writing, group)).and_then(|()| connection.control("COMMIT"));
+    let committed = runtime
+        .block_on(run_group(connection, writing, group))
+        .and_then(|touched| memory.commit(&touched, || connection.control("COMMIT")));
     if committed.is_err() {
         connection.roll_back();
     }
     committed
 }
 
-/// Whether a write is awaited is asked just before it is begun: the neighbours ahead may have taken longer than it was
-/// waited for.
-async fn run_group(connection: &Connection, writing: &Tx, group: &mut [Box<dyn Job>]) -> Result<(), DbErr> {
+/// Says what was touched. Whether a write is awaited is asked just before it is begun: the neighbours ahead may have taken
+/// longer than it was waited for.
+async fn run_group(
+    connection: &Connection,
+    writing: &Tx,
+    group: &mut [Box<dyn Job>],
+) -> Result<Vec<Touched>, DbErr> {
+    let mut touched = Vec::with_capacity(group.len());
     for job in group {
         if !job.is_awaited() {
             continue;
         }
+        let before = connection.changes();
         connection.control("SAVEPOINT one")?;
-        if !job.run(writing).await {
+        let is_kept = job.run(writing).await;
+        if !is_kept {
             connection.control("ROLLBACK TO one")?;
         }
         connection.control("RELEASE one")?;
+        if connection.changes() != before {
+            // What was taken back may leave a commit with something to write, or not
+            touched.push(if is_kept { job.touches() } else { Touched::Anything });
+        }
     }
-    Ok(())
+    Ok(touched)
 }
 
 // === impl Waiting ===
@@ -146,8 +170,12 @@ where
         self.outcome.insert(outcome).is_ok()
     }
 
+    fn touches(&self) -> Touched {
+        self.touches.clone()
+    }
+
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
-        let Self { operation: _, caller, outcome } = *self;
+        let Self { operation: _, touches: _, caller, outcome } = *self;
         let told = committed.map_or_else(|error| Some(Err(error.into())), |()| outcome);
         if let Some(told) = told {
             // A caller that hung up does not want to know

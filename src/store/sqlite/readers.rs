@@ -4,6 +4,7 @@
 //! audit trail may take long, and are read on threads that may wait; half of the connections are never theirs.
 
 use std::{
+    any::Any,
     fmt,
     ops::Deref,
     path::Path,
@@ -15,7 +16,11 @@ use async_trait::async_trait;
 use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Connection;
+use super::{
+    Connection, Key,
+    memory::{Memory, Recalled},
+};
+use crate::store::Error;
 
 /// How many there are. More would not read faster: each read takes a processor.
 const READERS: usize = 4;
@@ -33,6 +38,7 @@ struct Inner {
     long_places: Semaphore,
     /// How long one is waited for.
     patience: Duration,
+    memory: Arc<Memory>,
 }
 
 /// A connection that is lent, and goes back when this is dropped.
@@ -45,13 +51,14 @@ pub(in crate::store) struct Lent {
 // === impl Readers ===
 
 impl Readers {
-    pub(super) fn open(path: &Path, patience: Duration) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path, patience: Duration, memory: Arc<Memory>) -> rusqlite::Result<Self> {
         let connections = std::iter::repeat_with(|| Connection::reading(path)).take(READERS);
         Ok(Self(Arc::new(Inner {
             free: Mutex::new(connections.collect::<Result<_, _>>()?),
             places: Arc::new(Semaphore::new(READERS)),
             long_places: Semaphore::new(LONG_READERS),
             patience,
+            memory,
         })))
     }
 
@@ -59,6 +66,25 @@ impl Readers {
     pub(in crate::store) async fn ping(&self) -> Result<(), DbErr> {
         let statement = Statement::from_sql_and_values(DbBackend::Sqlite, "SELECT 1", []);
         self.query_all_raw(statement).await.map(drop)
+    }
+
+    /// Gives what is asked for by a key: from memory, or by `read` and `weigh`, which says about how many bytes it takes.
+    pub(in crate::store) async fn look_up<T: Any + Send + Sync>(
+        &self,
+        key: Key,
+        read: impl FnOnce(&Connection) -> Result<Option<T>, Error>,
+        weigh: impl FnOnce(&T) -> usize,
+    ) -> Result<Option<Arc<T>>, Error> {
+        let reading = match self.0.memory.recall(&key) {
+            Recalled::Known(value) => return Ok(Some(value)),
+            Recalled::Unknown(reading) => reading,
+        };
+        let connection = self.lend().await?;
+        let Some(value) = read(&connection)? else { return Ok(None) };
+        let bytes = weigh(&value);
+        let value = Arc::new(value);
+        self.0.memory.keep(reading, key, &value, bytes);
+        Ok(Some(value))
     }
 
     /// Lends a connection, if there is one in time.

@@ -50,6 +50,9 @@ impl TokensService for Service {
     async fn who_am_i(&self, request: Request<WhoAmIRequest>) -> Result<Response<WhoAmIResponse>, Status> {
         let (call, WhoAmIRequest {}) = open(request)?;
         let tenant = call.tenant().to_string();
-        Ok(Response::new(WhoAmIResponse { token: Some(convert::token(call.principal.token)), tenant }))
+        Ok(Response::new(WhoAmIResponse {
+            token: Some(convert::token(call.principal.token.as_ref().clone())),
+            tenant,
+        }))
     }
 }

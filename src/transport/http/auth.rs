@@ -36,6 +36,6 @@ struct UserBody {
 )]
 pub(super) async fn validate(Caller(call): Caller) -> Response {
     let token = call.principal.token;
-    let user = UserBody { id: token.id.to_string(), email: token.grant.email };
+    let user = UserBody { id: token.id.to_string(), email: token.grant.email.clone() };
     Json(ValidationBody { valid: true, user }).into_response()
 }
