@@ -33,10 +33,11 @@ impl DataKey {
 
     /// Derives the key of each use.
     pub(super) fn new(bytes: KeyBytes) -> Result<Self, CryptoError> {
+        let root = bytes.root();
         Ok(Self {
-            sealing: bytes.sealing_key(SEAL_LABEL)?,
-            fingerprint: bytes.mac_key(FINGERPRINT_LABEL)?,
-            request: bytes.mac_key(REQUEST_LABEL)?,
+            sealing: root.sealing_key(SEAL_LABEL)?,
+            fingerprint: root.mac_key(FINGERPRINT_LABEL)?,
+            request: root.mac_key(REQUEST_LABEL)?,
             bytes,
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use subtle::ConstantTimeEq as _;
 
 use super::{DataKey, framing};
@@ -16,8 +17,7 @@ pub struct Fingerprint([u8; 32]);
 
 /// The first twelve hex digits: what people compare.
 pub(super) fn short_hex(bytes: &[u8]) -> String {
-    let shown = bytes.iter().take(SHOWN_BYTES).fold(0, |number, byte| number << 8 | u64::from(*byte));
-    format!("{shown:0width$x}", width = 2 * SHOWN_BYTES)
+    HEXLOWER.encode(bytes.get(..SHOWN_BYTES).unwrap_or(bytes))
 }
 
 // === impl Fingerprint ===

@@ -80,8 +80,9 @@ impl Kek {
     /// Derives from the bytes what follows from them. The check value does not cover the id: it says which
     /// key this is, whatever somebody called it.
     pub(super) fn new(id: KekId, created_at: Timestamp, bytes: KeyBytes) -> Result<Self, CryptoError> {
-        let wrapping = bytes.sealing_key(WRAP_LABEL)?;
-        let check_value = framing::mac(&bytes.mac_key(CHECK_LABEL)?, &[]);
+        let root = bytes.root();
+        let wrapping = root.sealing_key(WRAP_LABEL)?;
+        let check_value = framing::mac(&root.mac_key(CHECK_LABEL)?, &[]);
         Ok(Self { id, created_at, bytes, wrapping, check_value })
     }
 

@@ -16,6 +16,11 @@ pub(super) const KEY_BYTES: usize = 32;
 /// because moving it there leaves no copy behind.
 pub(super) struct KeyBytes(Box<Zeroizing<[u8; KEY_BYTES]>>);
 
+/// What the keys of its uses are derived from by HKDF-SHA256. It is [`ring`]'s and cannot be wiped.
+pub(super) struct Root(Prk);
+
+// === impl KeyBytes ===
+
 impl KeyBytes {
     /// A new random key.
     pub(super) fn generate(random: &Random) -> Result<Self, CryptoError> {
@@ -37,6 +42,19 @@ impl KeyBytes {
         &self.0
     }
 
+    /// What keys are derived from. No salt: the key is uniformly random already, and the labels keep the uses apart.
+    pub(super) fn root(&self) -> Root {
+        Root(Salt::new(HKDF_SHA256, &[]).extract(self.expose()))
+    }
+
+    fn zeroed() -> Self {
+        Self(Box::new(Zeroizing::new([0; KEY_BYTES])))
+    }
+}
+
+// === impl Root ===
+
+impl Root {
     /// The AES-256-GCM key for the use that `label` names.
     pub(super) fn sealing_key(&self, label: &'static str) -> Result<LessSafeKey, CryptoError> {
         self.derive(label, &AES_256_GCM, |okm| LessSafeKey::new(UnboundKey::from(okm)))
@@ -47,21 +65,15 @@ impl KeyBytes {
         self.derive(label, hmac::HMAC_SHA256, |okm| hmac::Key::from(okm))
     }
 
-    /// HKDF-SHA256. No salt: the key is uniformly random already, and the labels keep the uses apart.
     fn derive<L: KeyType, K>(
         &self,
         label: &'static str,
         kind: L,
         make: impl FnOnce(Okm<'_, L>) -> K,
     ) -> Result<K, CryptoError> {
-        let root: Prk = Salt::new(HKDF_SHA256, &[]).extract(self.expose());
         let info = [label.as_bytes()];
-        let key = root.expand(&info, kind).map_err(|ring::error::Unspecified| CryptoError::Refused)?;
+        let key = self.0.expand(&info, kind).map_err(|ring::error::Unspecified| CryptoError::Refused)?;
         Ok(make(key))
-    }
-
-    fn zeroed() -> Self {
-        Self(Box::new(Zeroizing::new([0; KEY_BYTES])))
     }
 }
 
@@ -85,7 +97,7 @@ mod tests {
     #[test]
     fn labels_give_different_keys() {
         let key = KeyBytes::generate(&Random::new()).unwrap();
-        let mac = |label| hmac::sign(&key.mac_key(label).unwrap(), b"text").as_ref().to_vec();
+        let mac = |label| hmac::sign(&key.root().mac_key(label).unwrap(), b"text").as_ref().to_vec();
         assert_eq!(mac("one"), mac("one"));
         assert_ne!(mac("one"), mac("other"));
     }

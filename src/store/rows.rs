@@ -1,15 +1,14 @@
 //! Rows of a table, many in one statement.
 //!
 //! PostgreSQL gets an array for each column: so the text stays the same however many rows there are, and each
-//! connection prepares it once. SQLite, which has no arrays and prepares in microseconds, gets the rows as they are.
+//! connection prepares it once. SQLite, which has no arrays and is called where it stands, gets one row after the other.
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement, Value, sea_query::ArrayType};
+use std::sync::OnceLock;
 
-use super::Error;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement, Value, sea_query::ArrayType};
+
+use super::{Error, engine::Engine, writer::Session};
 use crate::domain::{AgentId, AuditEvent, AuditedSecret};
-
-/// The most rows in one statement of SQLite, which takes 32,766 values.
-const SQLITE_ROWS: usize = 1000;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +29,16 @@ pub(super) struct Table {
     pub(super) columns: &'static [(&'static str, Kind)],
     /// What is done where a row is there already.
     pub(super) on_conflict: &'static str,
+    /// The text that inserts a row on SQLite, once it was needed.
+    pub(super) insert: OnceLock<String>,
 }
 
-/// Rows of one table, kept by column.
+/// Rows of one table.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     table: &'static Table,
-    columns: Vec<Vec<Value>>,
+    /// One row after the other.
+    values: Vec<Value>,
 }
 
 /// What has happened.
@@ -58,6 +60,7 @@ static EVENTS: Table = Table {
     ],
     // The same one again, by somebody who could not know that it is here
     on_conflict: "ON CONFLICT (agent_id, id) DO NOTHING",
+    insert: OnceLock::new(),
 };
 
 // === impl Kind ===
@@ -89,41 +92,54 @@ impl Kind {
     }
 }
 
+// === impl Table ===
+
+impl Table {
+    fn names(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    }
+
+    /// The text that inserts a row on SQLite.
+    fn insert(&self) -> &str {
+        self.insert.get_or_init(|| {
+            let Self { name, on_conflict, .. } = self;
+            let (names, places) = (self.names(), vec!["?"; self.columns.len()].join(", "));
+            format!("INSERT INTO {name} ({names}) VALUES ({places}) {on_conflict}")
+        })
+    }
+}
+
 // === impl Rows ===
 
 impl Rows {
     /// No rows yet.
     pub(super) fn new(table: &'static Table) -> Self {
-        Self { table, columns: table.columns.iter().map(|_| Vec::new()).collect() }
+        Self { table, values: Vec::new() }
     }
 
     /// Adds a row: its values, in the order of the table's columns.
     pub(super) fn push<const N: usize>(&mut self, row: [Value; N]) {
-        debug_assert_eq!(N, self.columns.len(), "a value for each column of {}", self.table.name);
-        for (column, value) in self.columns.iter_mut().zip(row) {
-            column.push(value);
-        }
+        debug_assert_eq!(N, self.table.columns.len(), "a value for each column of {}", self.table.name);
+        self.values.extend(row);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn len(&self) -> usize {
-        self.columns.first().map_or(0, Vec::len)
-    }
-
-    fn names(&self) -> String {
-        let names: Vec<_> = self.table.columns.iter().map(|(name, _)| *name).collect();
-        names.join(", ")
+        self.values.is_empty()
     }
 
     /// The text that inserts on PostgreSQL those rows that a condition holds for, which may name the row `new`.
     /// Its parameters are put behind those that are there.
     pub(super) fn into_insert(self, condition: &str, parameters: &mut Vec<Value>) -> String {
         let (mut arrays, mut wanted) = (Vec::new(), Vec::new());
-        let names = self.names();
-        for ((name, kind), values) in self.table.columns.iter().zip(self.columns) {
+        let names = self.table.names();
+        let mut columns: Vec<_> = self.table.columns.iter().map(|_| Vec::new()).collect();
+        for (place, value) in self.values.into_iter().enumerate() {
+            if let Some(column) = place.checked_rem(columns.len()).and_then(|place| columns.get_mut(place)) {
+                column.push(value);
+            }
+        }
+        for ((name, kind), values) in self.table.columns.iter().zip(columns) {
             let (array, cast) = kind.array_type();
             let values = values.into_iter().map(|value| kind.for_array(value)).collect();
             parameters.push(Value::Array(array, Some(Box::new(values))));
@@ -140,42 +156,25 @@ impl Rows {
         )
     }
 
-    /// The statements that insert the rows on SQLite.
-    fn into_values(self) -> Vec<Statement> {
-        let (rows, columns) = (self.len(), self.columns.len());
-        let one = format!("({})", vec!["?"; columns].join(", "));
-        let head = format!("INSERT INTO {} ({}) VALUES ", self.table.name, self.names());
-        let on_conflict = self.table.on_conflict;
-        let mut values: Vec<_> = self.columns.into_iter().map(Vec::into_iter).collect();
-        let mut statements = Vec::new();
-        for first in (0..rows).step_by(SQLITE_ROWS) {
-            let some = SQLITE_ROWS.min(rows - first);
-            let text = format!("{head}{} {on_conflict}", vec![one.as_str(); some].join(", "));
-            let bound: Vec<_> = (0..some)
-                .flat_map(|_| values.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>())
-                .collect();
-            statements.push(Statement::from_sql_and_values(DbBackend::Sqlite, text, bound));
-        }
-        statements
-    }
-
-    /// The statements that insert the rows. On PostgreSQL it is one, which needs no transaction to be done as a whole.
-    pub(super) fn into_statements(self, backend: DbBackend) -> Vec<Statement> {
-        if self.is_empty() {
-            return Vec::new();
-        }
-        if backend == DbBackend::Postgres {
-            let mut parameters = Vec::new();
-            let text = self.into_insert("true", &mut parameters);
-            return vec![Statement::from_sql_and_values(backend, text, parameters)];
-        }
-        self.into_values()
+    /// The statement that inserts the rows on PostgreSQL, which needs no transaction to be done as a whole.
+    pub(super) fn into_statement(self) -> Statement {
+        let mut parameters = Vec::new();
+        let text = self.into_insert("true", &mut parameters);
+        Statement::from_sql_and_values(DbBackend::Postgres, text, parameters)
     }
 
     /// Inserts the rows in a transaction.
-    pub(super) async fn insert(self, tx: &impl ConnectionTrait) -> Result<(), Error> {
-        for statement in self.into_statements(tx.get_database_backend()) {
-            tx.execute_raw(statement).await?;
+    pub(super) async fn insert(&self, session: &Session) -> Result<(), Error> {
+        match session {
+            Engine::Postgres(transaction) if !self.is_empty() => {
+                transaction.execute_raw(self.clone().into_statement()).await?;
+            }
+            Engine::Postgres(_) => {}
+            Engine::Sqlite(connection) => {
+                for row in self.values.chunks_exact(self.table.columns.len()) {
+                    connection.execute(self.table.insert(), row)?;
+                }
+            }
         }
         Ok(())
     }

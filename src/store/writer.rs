@@ -6,12 +6,15 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use sea_orm::{DatabaseTransaction, DbBackend};
+use sea_orm::DatabaseTransaction;
 
 use super::{
     Error, Store, Transient,
@@ -27,7 +30,7 @@ use super::{
 pub struct Tx(pub(super) Session);
 
 /// On what a transaction is.
-type Session = Engine<DatabaseTransaction, sqlite::Connection>;
+pub(super) type Session = Engine<DatabaseTransaction, sqlite::Connection>;
 
 /// How writes reach the database: each in a transaction of its own, or by the one thread that writes.
 pub(super) type Writer = Engine<Pool, sqlite::Queue>;
@@ -129,15 +132,11 @@ impl Writer {
     /// Inserts audit records, all or none. Inserting them a second time does nothing.
     pub(super) async fn record(&self, rows: Rows) -> Result<(), Error> {
         match self {
-            Self::Postgres(pool) => {
-                for statement in rows.into_statements(DbBackend::Postgres) {
-                    pool.execute_harmless(&statement).await?;
-                }
-                Ok(())
-            }
+            Self::Postgres(pool) => Ok(pool.execute_harmless(&rows.into_statement()).await?),
             Self::Sqlite(_) => {
+                let rows = Arc::new(rows);
                 self.write(Touched::Nothing, move |tx| {
-                    let rows = rows.clone();
+                    let rows = Arc::clone(&rows);
                     async move { rows.insert(&tx.0).await }.boxed()
                 })
                 .await

@@ -16,7 +16,7 @@ use crate::{
         entity::secret,
         found, previous,
         sqlite::{self, Touched},
-        writer::Writer,
+        writer::{Session, Writer},
     },
 };
 
@@ -24,7 +24,13 @@ use crate::{
 const DELETED_AT_ONCE: usize = 64;
 
 /// What was decided before there was a transaction, by what the agent was at this revision.
-pub(super) struct Beforehand(Revision, Change);
+pub(super) struct Beforehand(Revision, Outcome);
+
+/// What is written of a change of one agent.
+struct Outcome {
+    moves_on: bool,
+    written: Written,
+}
 
 /// Reads and decides without keeping anybody from writing; `None` where nothing has to be written.
 pub(super) async fn decide_beforehand(
@@ -35,7 +41,8 @@ pub(super) async fn decide_beforehand(
     let found = found::read(readers, &[question]).await?;
     let found = found.get(&question.agent);
     let revision = found.map_or_else(Revision::default, |found| found.metadata.agent.revision);
-    Ok(job.decide(found).map(|change| Beforehand(revision, change)))
+    let outcome = job.decide(found).map(|change| Outcome::of(&question.agent, &change));
+    Ok(outcome.transpose()?.map(|outcome| Beforehand(revision, outcome)))
 }
 
 /// Does one by itself. On PostgreSQL it waits for its agent; on SQLite nobody else writes anyway. What was decided
@@ -56,14 +63,16 @@ pub(super) async fn carry_out(
                 if let Engine::Postgres(_) = tx.0 {
                     tx.lock_agent(&question.tenant, &question.agent).await?;
                 }
-                if let (Engine::Sqlite(connection), Some(Beforehand(revision, change))) = (&tx.0, beforehand)
+                if let (Engine::Sqlite(connection), Some(Beforehand(revision, outcome))) = (&tx.0, beforehand)
                     && revision_of(connection, &question.agent)? == Some(*revision)
                 {
-                    return write(connection, &question.agent, change).await;
+                    return outcome.write(&tx.0, &question.agent).await;
                 }
                 let found = found::read(&tx.0, &[question]).await?;
                 match job.decide(found.get(&question.agent)) {
-                    Some(change) => write(&tx.0, &question.agent, &change).await,
+                    Some(change) => {
+                        Outcome::of(&question.agent, &change)?.write(&tx.0, &question.agent).await
+                    }
                     None => Ok(()),
                 }
             }
@@ -81,23 +90,29 @@ fn revision_of(connection: &sqlite::Connection, agent: &AgentId) -> Result<Optio
     Ok(revision)
 }
 
-async fn write(connection: &impl ConnectionTrait, agent: &AgentId, change: &Change) -> Result<(), Error> {
-    let Written { secrets, deleted, overlaps, events, answers } = Written::of(&[(agent, change)])?;
-    secrets.insert(connection).await?;
-    for few in deleted.chunks(DELETED_AT_ONCE) {
-        delete(connection, few).await?;
+impl Outcome {
+    fn of(agent: &AgentId, change: &Change) -> Result<Self, Error> {
+        Ok(Self { moves_on: change.moves_on, written: Written::of(&[(agent, change)])? })
     }
-    for (agent, name, until) in overlaps {
-        previous::keep_until(until).filter(of_key(agent, name)).exec(connection).await?;
+
+    async fn write(&self, session: &Session, agent: &AgentId) -> Result<(), Error> {
+        let Written { secrets, deleted, overlaps, events, answers } = &self.written;
+        secrets.insert(session).await?;
+        for few in deleted.chunks(DELETED_AT_ONCE) {
+            delete(session, few).await?;
+        }
+        for (agent, name, until) in overlaps {
+            previous::keep_until(*until).filter(of_key(agent, name)).exec(session).await?;
+        }
+        if self.moves_on {
+            move_on(session, agent).await?;
+        }
+        events.insert(session).await?;
+        answers.insert(session).await
     }
-    if change.moves_on {
-        move_on(connection, agent).await?;
-    }
-    events.insert(connection).await?;
-    answers.insert(connection).await
 }
 
-async fn delete(connection: &impl ConnectionTrait, secrets: &[(&AgentId, &SecretName)]) -> Result<(), Error> {
+async fn delete(connection: &impl ConnectionTrait, secrets: &[(AgentId, SecretName)]) -> Result<(), Error> {
     let is_one = secrets.iter().fold(Condition::any(), |any, (agent, name)| any.add(of_key(agent, name)));
     secret::Entity::delete_many().filter(is_one).exec(connection).await?;
     Ok(())
@@ -108,11 +123,17 @@ fn of_key(agent: &AgentId, name: &SecretName) -> Condition {
     Condition::all().add(of_agent).add(secret::Column::Name.eq(name.as_str()))
 }
 
-async fn move_on(connection: &impl ConnectionTrait, agent: &AgentId) -> Result<(), Error> {
-    let backend = connection.get_database_backend();
-    let place = if backend == DbBackend::Postgres { "$1" } else { "?" };
-    let text = format!("UPDATE agents SET revision = revision + 1 WHERE id = {place}");
+async fn move_on(session: &Session, agent: &AgentId) -> Result<(), Error> {
     let values = [agent.as_str().into()];
-    connection.execute_raw(Statement::from_sql_and_values(backend, text, values)).await?;
+    match session {
+        Engine::Postgres(transaction) => {
+            let text = "UPDATE agents SET revision = revision + 1 WHERE id = $1";
+            let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, values);
+            transaction.execute_raw(statement).await?;
+        }
+        Engine::Sqlite(connection) => {
+            connection.execute("UPDATE agents SET revision = revision + 1 WHERE id = ?", &values)?;
+        }
+    }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! What changes are written as: rows, for all agents of a batch together.
 
+use std::sync::OnceLock;
+
 use sea_orm::Value;
 
 use super::Change;
@@ -32,6 +34,7 @@ static SECRETS: Table = Table {
         updated_by = excluded.updated_by, previous_version = excluded.previous_version, \
         previous_sealed = excluded.previous_sealed, previous_fingerprint = excluded.previous_fingerprint, \
         previous_until = excluded.previous_until",
+    insert: OnceLock::new(),
 };
 
 static ANSWERS: Table = Table {
@@ -44,20 +47,21 @@ static ANSWERS: Table = Table {
         ("created_at", Kind::Number),
     ],
     on_conflict: "",
+    insert: OnceLock::new(),
 };
 
 /// Changes of several agents, by what is done to which table.
-pub(super) struct Written<'c> {
+pub(super) struct Written {
     pub(super) secrets: Rows,
-    pub(super) deleted: Vec<(&'c AgentId, &'c SecretName)>,
-    pub(super) overlaps: Vec<(&'c AgentId, &'c SecretName, Option<Timestamp>)>,
+    pub(super) deleted: Vec<(AgentId, SecretName)>,
+    pub(super) overlaps: Vec<(AgentId, SecretName, Option<Timestamp>)>,
     pub(super) events: Rows,
     pub(super) answers: Rows,
 }
 
-impl<'c> Written<'c> {
+impl Written {
     /// Sorts changes, each of an agent of its own, into tables.
-    pub(super) fn of(changes: &[(&'c AgentId, &'c Change)]) -> Result<Self, Error> {
+    pub(super) fn of(changes: &[(&AgentId, &Change)]) -> Result<Self, Error> {
         let events: Vec<_> = changes.iter().map(|(_, change)| &change.event).collect();
         let mut written = Self {
             secrets: Rows::new(&SECRETS),
@@ -70,8 +74,9 @@ impl<'c> Written<'c> {
             for put in &change.puts {
                 written.secrets.push(row_of(agent, put));
             }
-            written.deleted.extend(change.deletes.iter().map(|name| (agent, name)));
-            written.overlaps.extend(change.overlaps.iter().map(|(name, until)| (agent, name, *until)));
+            written.deleted.extend(change.deletes.iter().map(|name| (agent.clone(), name.clone())));
+            let overlaps = change.overlaps.iter();
+            written.overlaps.extend(overlaps.map(|(name, until)| (agent.clone(), name.clone(), *until)));
             if let Some((key, remembered)) = &change.remember {
                 written.answers.push([
                     agent.as_str().into(),

@@ -19,8 +19,7 @@ use sea_orm::{
 
 use super::{BUSY, BUSY_READING, checkpoint::LONGEST, error::to_db_err};
 
-/// Statements that are kept prepared. There are some fifty of them; those that insert have a text for each number of
-/// rows.
+/// Statements that are kept prepared. There are some fifty of them, and some with a text for each number of values.
 const PREPARED: usize = 256;
 
 /// A connection to the database. Cheap to clone.
@@ -28,7 +27,7 @@ const PREPARED: usize = 256;
 pub(in crate::store) struct Connection(Arc<Mutex<rusqlite::Connection>>);
 
 /// A value as it is bound.
-struct Bound(Value);
+struct Bound<'v>(&'v Value);
 
 // === impl Connection ===
 
@@ -43,8 +42,9 @@ impl Connection {
         connection.pragma_update(None, "foreign_keys", "ON")?;
         // What is deleted (data keys!) is overwritten, not only unlinked
         connection.pragma_update(None, "secure_delete", "ON")?;
-        // Pages, in KiB; the system keeps the file in memory anyway
-        connection.pragma_update(None, "cache_size", -16_000)?;
+        // In KiB; the system keeps the file in memory anyway. Each commit that follows a balancing of a B-tree goes through
+        // all of these pages (sqlite3PcacheTruncate), so that more of them cost more than reading one again
+        connection.pragma_update(None, "cache_size", -4_000)?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST)?;
         // From here on the log has its index
         connection.query_row("PRAGMA schema_version", [], |_row| Ok(()))?;
@@ -110,21 +110,25 @@ impl Connection {
         DatabaseConnectionType::ProxyDatabaseConnection(Arc::new(proxy)).into()
     }
 
-    fn execute(&self, statement: Statement) -> Result<ProxyExecResult, DbErr> {
-        let Statement { sql, values, .. } = statement;
+    /// Executes a statement, and says how many rows it changed.
+    pub(in crate::store) fn execute(&self, text: &str, values: &[Value]) -> Result<u64, DbErr> {
         self.with(|connection| {
-            let rows_affected = connection.prepare_cached(&sql)?.execute(parameters(values))?;
-            Ok(ProxyExecResult { last_insert_id: 0, rows_affected: rows_affected as u64 })
+            let changed = connection.prepare_cached(text)?.execute(parameters(values))?;
+            Ok(changed as u64)
         })
     }
 
+    fn execute_for_orm(&self, statement: &Statement) -> Result<ProxyExecResult, DbErr> {
+        let rows_affected = self.execute(&statement.sql, values(statement))?;
+        Ok(ProxyExecResult { last_insert_id: 0, rows_affected })
+    }
+
     /// Reads rows as sea-orm wants them.
-    pub(super) fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
-        let Statement { sql, values, .. } = statement;
+    pub(super) fn query(&self, statement: &Statement) -> Result<Vec<ProxyRow>, DbErr> {
         self.with(|connection| {
-            let mut prepared = connection.prepare_cached(&sql)?;
+            let mut prepared = connection.prepare_cached(&statement.sql)?;
             let names: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
-            let rows = prepared.query_map(parameters(values), |row| to_row(&names, row))?;
+            let rows = prepared.query_map(parameters(values(statement)), |row| to_row(&names, row))?;
             rows.collect()
         })
     }
@@ -161,8 +165,12 @@ fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<rusqlite::Connection>
     Ok(connection)
 }
 
-fn parameters(values: Option<sea_orm::Values>) -> impl rusqlite::Params {
-    rusqlite::params_from_iter(values.into_iter().flat_map(|values| values.0).map(Bound))
+fn values(statement: &Statement) -> &[Value] {
+    statement.values.as_ref().map_or(&[], |values| &values.0)
+}
+
+fn parameters(values: &[Value]) -> impl rusqlite::Params {
+    rusqlite::params_from_iter(values.iter().map(Bound))
 }
 
 fn to_row(names: &[String], row: &Row<'_>) -> rusqlite::Result<ProxyRow> {
@@ -193,7 +201,7 @@ impl ConnectionTrait for Connection {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.execute(statement).map(ExecResult::from)
+        self.execute_for_orm(&statement).map(ExecResult::from)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
@@ -205,7 +213,7 @@ impl ConnectionTrait for Connection {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        Ok(self.query(statement)?.into_iter().map(QueryResult::from).collect())
+        Ok(self.query(&statement)?.into_iter().map(QueryResult::from).collect())
     }
 }
 
@@ -214,20 +222,20 @@ impl ConnectionTrait for Connection {
 #[async_trait]
 impl ProxyDatabaseTrait for Connection {
     async fn query(&self, statement: Statement) -> Result<Vec<ProxyRow>, DbErr> {
-        self.query(statement)
+        self.query(&statement)
     }
 
     async fn execute(&self, statement: Statement) -> Result<ProxyExecResult, DbErr> {
-        self.execute(statement)
+        self.execute_for_orm(&statement)
     }
 }
 
 // === impl Bound ===
 
-impl ToSql for Bound {
+impl ToSql for Bound<'_> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "sea-orm has many types, our tables three")]
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        let value = match &self.0 {
+        let value = match self.0 {
             Value::Int(number) => number.map_or(ValueRef::Null, |number| ValueRef::Integer(number.into())),
             Value::BigInt(number) => number.map_or(ValueRef::Null, ValueRef::Integer),
             // Limits

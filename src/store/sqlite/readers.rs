@@ -141,7 +141,7 @@ impl ConnectionTrait for Readers {
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let _place = self.in_time(self.0.long_places.acquire()).await?;
         let connection = self.lend().await?;
-        let reading = tokio::task::spawn_blocking(move || connection.query(statement));
+        let reading = tokio::task::spawn_blocking(move || connection.query(&statement));
         let rows = reading.await.map_err(|_panic| DbErr::Custom("a read did not end".to_owned()))??;
         Ok(rows.into_iter().map(QueryResult::from).collect())
     }
