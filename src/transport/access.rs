@@ -62,7 +62,9 @@ where
         "request"
     );
     metrics.count(protocol, route, code, duration);
-    if let Ok(id) = HeaderValue::try_from(id) {
+    if let Ok(mut id) = HeaderValue::try_from(id) {
+        // It comes never again: HTTP/2 would push what does out of the table that both sides keep of headers
+        id.set_sensitive(true);
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
