@@ -14,5 +14,6 @@ fn main() -> io::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new()?;
     let exit = runtime.block_on(superserve::cli::run(std::env::args_os()));
     runtime.shutdown_timeout(GRACE);
+    superserve::telemetry::flush();
     Ok(exit)
 }

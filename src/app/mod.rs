@@ -33,7 +33,7 @@ use crate::{
     store::Store,
     telemetry::Metrics,
     transport::{
-        Finished, Front, Observer,
+        Front,
         listener::{self, Tls},
     },
 };
@@ -84,7 +84,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
 
     let metrics = Metrics::new();
     let (health, _) = tonic_health::server::health_reporter();
-    let front = Front::new(&service, health.clone(), &transport, observer(&metrics));
+    let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     serving.spawn(listener::serve(
@@ -140,11 +140,4 @@ impl Running {
         tracing::info!(drained, "stopped");
         drained && ended
     }
-}
-
-fn observer(metrics: &Metrics) -> Observer {
-    let metrics = metrics.clone();
-    Observer::new(move |Finished { protocol, route, code, duration }| {
-        metrics.count(protocol, route, code, *duration);
-    })
 }

@@ -1,10 +1,6 @@
 //! One line and one observation a request, and the id that ties them together.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, time::Instant};
 
 use ::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::{
@@ -14,52 +10,23 @@ use axum::{
     response::Response,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tracing::Instrument as _;
+use tonic::Code;
 
 use super::protocol::{CallerNote, Protocol, RequestId};
-use crate::domain::{TokenText, base62};
+use crate::{
+    domain::{TokenText, base62},
+    telemetry::{self, Metrics},
+};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id taken from a caller, in bytes.
 const MAX_ID_BYTES: usize = 128;
 
-/// What is told of a request when it is answered. Nothing in it was chosen by the caller.
-#[derive(Clone, Debug)]
-pub struct Finished {
-    /// `grpc` or `rest`.
-    pub protocol: &'static str,
-    /// The route, as `PATCH /v1/agents/{agent_id}/secrets` or `/package.Service/Method`; `unknown` for
-    /// what is none.
-    pub route: String,
-    /// The HTTP status or the gRPC code.
-    pub code: String,
-    /// How long it took to the answer's head.
-    pub duration: Duration,
-}
-
-/// Is told of every request.
-#[derive(Clone)]
-pub struct Observer(Arc<dyn Fn(&Finished) + Send + Sync>);
-
-// === impl Observer ===
-
-impl Observer {
-    /// Tells `observe`.
-    pub fn new(observe: impl Fn(&Finished) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(observe))
-    }
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
-    }
-}
-
-/// Gives the request its id and, once it is answered, writes its line.
+/// Gives the request its id and, once it is answered, writes its line and counts it. Nothing of that was chosen by the
+/// caller but an id that is harmless.
 pub(super) async fn observe<F>(
-    observer: &Observer,
+    metrics: &Metrics,
     mut request: Request,
     handle: impl FnOnce(Request) -> F,
 ) -> Response
@@ -73,30 +40,31 @@ where
     let caller = CallerNote::default();
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(caller.clone());
-    // For what else is told on the way
-    let span = tracing::info_span!("request", request_id = id);
     let started = Instant::now();
-    let mut response = handle(request).instrument(span).await;
-    let finished = match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => Finished {
-            protocol: "grpc",
-            route: grpc_route(&path, &response),
-            code: grpc_code(&response),
-            duration: started.elapsed(),
-        },
-        Protocol::Rest => Finished {
-            protocol: "rest",
-            route: rest_route(&method, &response),
-            code: response.status().as_u16().to_string(),
-            duration: started.elapsed(),
-        },
+    let mut response = telemetry::in_request(id.clone(), handle(request)).await;
+    let duration = started.elapsed();
+    let (protocol, route, code) = match protocol {
+        Protocol::Grpc | Protocol::GrpcWeb => {
+            ("grpc", grpc_route(path, &response), grpc_code(&response).into())
+        }
+        Protocol::Rest => ("rest", rest_route(&method, &response), rest_code(&response)),
     };
-    (observer.0)(&finished);
-    let Finished { protocol, route, code, duration } = finished;
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let principal = caller.get();
-    tracing::info!(parent: None, request_id = id, principal, protocol, route, code, micros, "request");
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    tracing::info!(
+        name: telemetry::MAY_WAIT,
+        request_id = id,
+        principal,
+        protocol,
+        route,
+        code = &*code,
+        micros,
+        "request"
+    );
+    metrics.count(protocol, route, code, duration);
+    if let Ok(mut id) = HeaderValue::try_from(id) {
+        // It comes never again: HTTP/2 would push what does out of the table that both sides keep of headers
+        id.set_sensitive(true);
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
@@ -143,22 +111,28 @@ fn rest_route(method: &Method, response: &Response) -> String {
     }
 }
 
-fn grpc_route(path: &str, response: &Response) -> String {
+fn rest_code(response: &Response) -> Cow<'static, str> {
+    response.status().as_str().to_owned().into()
+}
+
+fn grpc_route(path: String, response: &Response) -> String {
     let known =
         grpc_code(response) != "12" && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/".contains(&b));
     if known && super::grpc::SERVICE_NAMES.iter().any(|name| path.trim_start_matches('/').starts_with(name)) {
-        path.to_owned()
+        path
     } else {
         "unknown".to_owned()
     }
 }
 
 /// The gRPC code where it is known with the head of the answer; a stream tells its own at its end.
-fn grpc_code(response: &Response) -> String {
-    let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok());
-    match status {
-        Some(code) => code.to_owned(),
-        None if response.status() == StatusCode::OK => "0".to_owned(),
-        None => "2".to_owned(),
-    }
+fn grpc_code(response: &Response) -> &'static str {
+    const CODES: [&str; 17] =
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16"];
+    let code = match response.headers().get("grpc-status") {
+        Some(code) => Code::from_bytes(code.as_bytes()),
+        None if response.status() == StatusCode::OK => Code::Ok,
+        None => Code::Unknown,
+    };
+    usize::try_from(i32::from(code)).ok().and_then(|code| CODES.get(code)).copied().unwrap_or("2")
 }

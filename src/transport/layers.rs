@@ -14,20 +14,23 @@ use tower::{Layer as _, Service as TowerService, ServiceExt as _, service_fn, ut
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{
-    access::{self, Observer},
+    access,
     config::Config,
     gate::Gate,
     grpc, http,
     protocol::{self, Protocol},
 };
-use crate::service::{Error, Service};
+use crate::{
+    service::{Error, Service},
+    telemetry::Metrics,
+};
 
 /// What answers every request. Cheap to clone.
 #[derive(Clone)]
 pub struct Front(Arc<Parts>);
 
 struct Parts {
-    observer: Observer,
+    metrics: Metrics,
     fork: Fork,
     /// Around the fork, if origins are configured. Without it answers say nothing of CORS.
     cors: Option<BoxCloneSyncService<Request<Body>, Response, Infallible>>,
@@ -50,7 +53,7 @@ struct Ways {
 impl Front {
     /// Puts everything together.
     #[must_use]
-    pub fn new(service: &Service, health: HealthReporter, config: &Config, observer: Observer) -> Self {
+    pub fn new(service: &Service, health: HealthReporter, config: &Config, metrics: Metrics) -> Self {
         let gate = Arc::new(Gate::new(service.clone(), config));
         let grpc = Arc::new(grpc::Services::new(service, health, config.request_bytes));
         let web = web(Arc::clone(&gate), Arc::clone(&grpc));
@@ -62,7 +65,7 @@ impl Front {
             async move { Ok(fork.answer(request).await) }
         });
         let cors = cors(&config.cors_origins).map(|layer| BoxCloneSyncService::new(layer.layer(within)));
-        Self(Arc::new(Parts { observer, fork, cors }))
+        Self(Arc::new(Parts { metrics, fork, cors }))
     }
 }
 
@@ -74,7 +77,7 @@ impl Parts {
                 None => self.fork.answer(request).await,
             }
         };
-        access::observe(&self.observer, request, onward).await
+        access::observe(&self.metrics, request, onward).await
     }
 }
 

@@ -17,7 +17,6 @@ pub mod listener;
 mod protocol;
 mod timestamp;
 
-pub use access::{Finished, Observer};
 pub use config::Config;
 pub use error::DOMAIN;
 pub use grpc::SERVICE_NAMES;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use superserve::proto::v1::WhoAmIRequest;
 
-use crate::harness::{Database, fixtures::secrets_of, server::Server};
+use crate::harness::{Database, eventually, fixtures::secrets_of, server::Server};
 
 #[tokio::test]
 async fn what_is_no_call_is_refused_in_the_same_shape() {
@@ -121,6 +121,6 @@ async fn every_answer_has_a_request_id() {
     request.metadata_mut().insert("x-request-id", "mine".parse().unwrap());
     let answer = server.grpc().await.tokens.who_am_i(request).await.unwrap();
     assert_eq!(answer.metadata().get("x-request-id").unwrap(), "mine");
-    assert!(server.log().contains("\"request_id\":\"mine\""));
+    eventually("its line", async || server.log().contains("\"request_id\":\"mine\"").then_some(())).await;
     assert!(!server.log().contains("<script>"));
 }

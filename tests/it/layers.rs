@@ -19,7 +19,7 @@ const PLACES: [(&str, &[&str]); 11] = [
     ("crypto", &["domain"]),
     ("store", &["domain"]),
     ("service", &["domain", "crypto", "store"]),
-    ("transport", &["domain", "proto", "service"]),
+    ("transport", &["domain", "proto", "telemetry", "service"]),
     ("config", &["domain", "crypto", "store", "service", "transport", "telemetry"]),
     ("app", &["domain", "proto", "telemetry", "crypto", "store", "service", "transport", "config"]),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),

@@ -41,6 +41,7 @@ mod grpc_wire;
 mod harness;
 mod http;
 mod layers;
+mod log;
 mod many_watchers;
 mod migrations;
 mod openapi;

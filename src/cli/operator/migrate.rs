@@ -9,7 +9,7 @@ use crate::{
 
 /// Applies the schema and ends.
 pub(in crate::cli) async fn run(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
-    app::start_log(settings.log());
+    app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let applied = app::migrate(&settings.check()?).await.map_err(|error| failed(&error))?;
     for name in &applied {
         context.output.talk(format!("Applied {name}."));

@@ -13,7 +13,7 @@ use crate::{
 
 /// Serves until SIGTERM or SIGINT, then drains. SIGHUP has the keyring read again.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
-    app::start_log(settings.log());
+    app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
     let config = settings.check(&context.environment)?;
     // From here on it ends nobody; one that comes during the start is answered after it

@@ -50,7 +50,7 @@ pub(in crate::cli) async fn run(command: &KeysCommand, context: &mut Context) ->
 }
 
 fn generate(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
-    app::start_log(settings.log());
+    app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let made = app::generate_key(&settings.check()?).map_err(|error| failed(&error))?;
     let KeyGenerated { id, path, is_first } = made;
     let path = path.display();
@@ -68,7 +68,7 @@ fn generate(settings: &StorageSettings, context: &mut Context) -> Result<Exit, F
 }
 
 async fn status(settings: &StorageSettings, context: &mut Context) -> Result<Exit, Failure> {
-    app::start_log(settings.log());
+    app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let keys = app::key_status(&settings.check()?).await.map_err(|error| failed(&error))?;
     if context.output.json {
         let keys = keys.iter().map(|KeyStatus { id, state, fingerprint, agents }| {

@@ -30,7 +30,7 @@ impl Retire {
     /// When it is the primary, when agents need it, or when there is no such key.
     pub(super) async fn run(&self, context: &mut Context) -> Result<Exit, Failure> {
         let Self { settings, id, lose_agents } = self;
-        app::start_log(settings.log());
+        app::start_log(settings.log()).map_err(|error| failed(&error))?;
         let retired = app::retire_key(&settings.check()?, id, *lose_agents).await;
         let KeyRetired { path, lost } = retired.map_err(|error| failed(&error))?;
         context.output.talk(format!("Removed the key {id} from {}.", path.display()));

@@ -29,7 +29,7 @@ impl Rotate {
     /// # Errors
     /// When there is no other key, when the keyring and the database do not fit together, or when agents are left.
     pub(super) async fn run(&self, context: &mut Context) -> Result<Exit, Failure> {
-        app::start_log(self.settings.log());
+        app::start_log(self.settings.log()).map_err(|error| failed(&error))?;
         let storage = self.settings.check()?;
         let mut progress = Progress::new(&mut context.output);
         let rotated =

@@ -105,7 +105,8 @@ impl Setup {
         Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new() }
     }
 
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+    /// A command of the program in the server's environment, not yet begun.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let binary = environment("SUPERSERVE_BIN").unwrap_or_else(|| BINARY.to_owned());
         let mut command = Command::new(binary);
         command

@@ -1,0 +1,126 @@
+//! The metrics of a process.
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+        info::Info,
+    },
+    registry::Registry,
+};
+
+/// The metrics of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Family<Request, Counter>,
+    durations: Family<Route, Histogram>,
+    agents_left: Gauge,
+}
+
+/// No label ever holds an agent, a key or a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    protocol: &'static str,
+    route: String,
+    code: Cow<'static, str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Route {
+    protocol: &'static str,
+    route: String,
+}
+
+/// Upper bounds in seconds, from a cached read to a slow disk.
+const BUCKETS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Metrics that count from zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("superserve");
+        let requests = Family::<Request, Counter>::default();
+        registry.register("requests", "Requests answered, by route and status", requests.clone());
+        let durations = Family::<Route, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register("request_duration_seconds", "Time to the head of the answer", durations.clone());
+        let agents_left = Gauge::default();
+        registry.register(
+            "key_rotation_agents_left",
+            "Agents whose data keys an older key than the primary still wraps",
+            agents_left.clone(),
+        );
+        registry.register(
+            "build",
+            "The version that runs",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
+        Self(Arc::new(Inner { registry, requests, durations, agents_left }))
+    }
+
+    /// Counts a request.
+    pub fn count(&self, protocol: &'static str, route: String, code: Cow<'static, str>, duration: Duration) {
+        let timed = Route { protocol, route };
+        self.0.durations.get_or_create(&timed).observe(duration.as_secs_f64());
+        self.0.requests.get_or_create(&Request { protocol, route: timed.route, code }).inc();
+    }
+
+    /// So many agents wait to come under the primary key.
+    pub fn set_agents_left(&self, agents: u64) {
+        self.0.agents_left.set(i64::try_from(agents).unwrap_or(i64::MAX));
+    }
+
+    /// All metrics in the `OpenMetrics` text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.0.registry) {
+            Ok(()) => text,
+            // Writing to a string cannot fail; if it did, no metrics are better than half of them
+            Err(fmt::Error) => String::new(),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_route_and_status() {
+        let metrics = Metrics::new();
+        metrics.count("rest", "GET /v1/agents".to_owned(), "200".into(), Duration::from_millis(3));
+        metrics.set_agents_left(7);
+        let text = metrics.render();
+        assert!(text.contains("superserve_key_rotation_agents_left 7\n"), "{text}");
+        assert!(
+            text.contains(
+                r#"superserve_requests_total{protocol="rest",route="GET /v1/agents",code="200"} 1"#
+            ),
+            "{text}"
+        );
+        assert!(text.contains("superserve_build_info"), "{text}");
+    }
+}
