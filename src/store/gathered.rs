@@ -9,8 +9,7 @@ use std::{collections::HashMap, marker::PhantomData};
 use async_trait::async_trait;
 use data_encoding::HEXLOWER_PERMISSIVE;
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult as _, QueryResult, Statement, Value,
-    sea_query::ArrayType,
+    ConnectionTrait, DbBackend, FromQueryResult as _, QueryResult, Statement, Value, sea_query::ArrayType,
 };
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
@@ -21,6 +20,7 @@ use super::{
     engine::Engine,
     pool::Pool,
     sqlite::{self, Row},
+    transaction::Transaction,
 };
 use crate::domain::{AgentId, SecretName};
 
@@ -113,7 +113,7 @@ impl Agents for Pool {
 }
 
 #[async_trait]
-impl Agents for DatabaseTransaction {
+impl Agents for Transaction {
     async fn read<G: Gathered>(&self, agents: Vec<String>) -> Result<Found<G>, Error> {
         read_json::<G>(self, agents).await
     }

@@ -25,6 +25,7 @@ mod gathered;
 mod hosts;
 mod kept;
 mod keys;
+mod line;
 mod metadata;
 mod migrate;
 mod migration;
@@ -37,6 +38,7 @@ mod scout;
 mod secrets;
 mod sqlite;
 mod tokens;
+mod transaction;
 mod writer;
 
 pub use agent_row::{AgentRow, WrappedKeyRow};

@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use sea_orm::{DatabaseTransaction, DbBackend};
+use sea_orm::DbBackend;
 
 use super::{
     Error, Store, Transient,
@@ -20,6 +20,7 @@ use super::{
     pool::Pool,
     rows::Rows,
     sqlite,
+    transaction::Transaction,
 };
 
 /// A transaction: what happens in it happens as a whole or not at all.
@@ -27,7 +28,7 @@ use super::{
 pub struct Tx(pub(super) Session);
 
 /// On what a transaction is.
-type Session = Engine<DatabaseTransaction, sqlite::Connection>;
+type Session = Engine<Transaction, sqlite::Connection>;
 
 /// How writes reach the database: each in a transaction of its own, or by the one thread that writes.
 pub(super) type Writer = Engine<Pool, sqlite::Queue>;
@@ -94,7 +95,7 @@ where
         }
         Err(error) => {
             // The cause is already known; a connection that cannot roll back is closed by the pool
-            drop(transaction.rollback().await);
+            drop(transaction.roll_back().await);
             Err(error)
         }
     }

@@ -286,6 +286,7 @@ pub(crate) fn config(url: &str) -> Config {
         url: url.parse().unwrap(),
         max_connections: 8,
         acquire_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(30),
         notifications: !engine::is_distributed(),
         batching: !engine::is_distributed(),
     }
