@@ -162,6 +162,9 @@ pub struct Storage {
 /// How long a call waits for a database connection, and for a database that is between two servers.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a statement may take on PostgreSQL, or longer if a call may.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
 // === impl StorageSettings ===
 
 impl StorageSettings {
@@ -184,6 +187,7 @@ impl StorageSettings {
                 url,
                 max_connections,
                 acquire_timeout: ACQUIRE_TIMEOUT,
+                statement_timeout: STATEMENT_TIMEOUT,
                 notifications: self.database_notifications,
                 batching: self.database_batching,
             },
@@ -207,7 +211,8 @@ impl ServeSettings {
     /// # Errors
     /// [`SettingError`] that names the first setting that cannot be.
     pub fn check(self, environment: &Environment) -> Result<Checked, SettingError> {
-        let storage = self.storage.check()?;
+        let mut storage = self.storage.check()?;
+        storage.store.statement_timeout = STATEMENT_TIMEOUT.max(self.request_timeout);
         let tls = self.tls()?;
         let bootstrap_token = bootstrap_token(environment)?;
         Ok(Checked {

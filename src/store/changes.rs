@@ -13,10 +13,10 @@ use sqlx::{
     PgPool,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{Store, pool::Pool};
+use super::{Store, line::Moves, pool::Pool};
 use crate::domain::{AgentId, Revision};
 
 /// The channel, on PostgreSQL.
@@ -67,7 +67,7 @@ pub(super) struct Ear {
     /// Knows how to open the connection that hears.
     connections: PgPool,
     /// Tells when another server has the database.
-    moves: watch::Receiver<()>,
+    moves: Moves,
     /// Connections to tell something on.
     pool: Pool,
     /// The operator knows that nothing is heard.
@@ -113,12 +113,7 @@ impl Changed {
 
 impl Announcer {
     /// Starts the task that tells PostgreSQL. It ends with the last clone of the store.
-    pub(super) fn postgres(
-        pool: Pool,
-        connections: PgPool,
-        moves: watch::Receiver<()>,
-        tasks: &TaskTracker,
-    ) -> Self {
+    pub(super) fn postgres(pool: Pool, connections: PgPool, moves: Moves, tasks: &TaskTracker) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
         tasks.spawn(tell(pool.clone(), receiver));
         Self::Postgres(sender, Box::new(Ear { connections, moves, pool, has_warned: false }))

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::SqlxPostgresConnector;
 use sqlx::{ConnectOptions as _, PgConnection, pool::PoolOptions, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
@@ -21,6 +20,7 @@ use super::{
     engine::Engine,
     hosts::{Hosts, expect_writable},
     kept::Kept,
+    line::{Lines, Moves},
     pool::{Deaths, Pool},
     scout::Scout,
     sqlite,
@@ -42,6 +42,9 @@ pub struct Config {
     pub max_connections: u32,
     /// How long a call waits for a connection, and for a database that is between two servers.
     pub acquire_timeout: Duration,
+    /// How long a statement may take on PostgreSQL until its connection counts as lost: no shorter than anybody waits
+    /// for it, as it may be waiting for a lock.
+    pub statement_timeout: Duration,
     /// Whether word of changes goes by LISTEN/NOTIFY, on PostgreSQL.
     pub notifications: bool,
     /// Whether calls about several agents may share a statement, on PostgreSQL.
@@ -118,23 +121,29 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         Error::Setup(format!("cannot reach the database {url:?}: {error}"))
     };
     let deaths = Deaths::default();
-    let (teller, moves) = watch::channel(());
+    let (teller, moves) = watch::channel(None);
     let (pool, scout) = if let [only] = hosts.all() {
-        let options = pool_options(config, &deaths);
+        let options = pool_options(config, &deaths, &moves);
         (options.connect_with(only.clone()).await.map_err(cannot)?, None)
     } else {
         let (host, post) = find(&hosts, config.acquire_timeout).await.map_err(cannot)?;
-        let pool = pool_options(config, &deaths).connect_with(host).await.map_err(cannot)?;
+        let options = pool_options(config, &deaths, &moves);
+        let pool = options.connect_with(host.clone()).await.map_err(cannot)?;
         let (call, calls) = mpsc::channel(1);
-        let scout = Scout { hosts, pool: pool.clone(), deaths: deaths.clone(), moved: teller };
+        let scout = Scout { hosts, host, pool: pool.clone(), deaths: deaths.clone(), moved: teller };
         tasks.spawn(scout.follow(post, calls));
         (pool, Some(call))
     };
-    let connections = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.clone());
+    let lines = Lines {
+        pool: pool.clone(),
+        moves: moves.clone(),
+        limit: config.statement_timeout,
+        tasks: tasks.clone(),
+    };
     // The rest is for transactions
     let most = config.max_connections as usize * 3 / 4;
-    let kept = Kept::new(pool.clone(), most.max(1), config.acquire_timeout);
-    let reader = Pool::new(connections, kept, deaths, config.acquire_timeout, scout);
+    let kept = Kept::new(lines.clone(), most.max(1), config.acquire_timeout);
+    let reader = Pool::new(lines, kept, deaths, config.acquire_timeout, scout);
     let announcer = if config.notifications {
         Announcer::postgres(reader.clone(), pool, moves, tasks)
     } else {
@@ -155,8 +164,8 @@ async fn find(hosts: &Hosts, limit: Duration) -> Result<(PgConnectOptions, PgCon
     }
 }
 
-fn pool_options(config: &Config, deaths: &Deaths) -> PoolOptions<sqlx::Postgres> {
-    let deaths = deaths.clone();
+fn pool_options(config: &Config, deaths: &Deaths, moves: &Moves) -> PoolOptions<sqlx::Postgres> {
+    let (deaths, moves) = (deaths.clone(), moves.clone());
     PoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
@@ -170,8 +179,13 @@ fn pool_options(config: &Config, deaths: &Deaths) -> PoolOptions<sqlx::Postgres>
             })
         })
         .before_acquire(move |connection, usage| {
+            // The server before may be one that would have to be waited for
+            let is_left = moves.borrow().is_some_and(|at| usage.age > at.elapsed());
             let is_suspect = usage.idle_for > TRUSTED_IDLE || deaths.may_concern(usage.idle_for);
             Box::pin(async move {
+                if is_left {
+                    return Ok(false);
+                }
                 if is_suspect {
                     expect_writable(connection).await?;
                 }

@@ -7,9 +7,7 @@
 use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult as _, QueryResult, Statement,
-};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, QueryResult, Statement};
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -21,6 +19,7 @@ use super::{
     pool::Pool,
     rows::texts,
     sqlite::{self, Row},
+    transaction::Transaction,
 };
 use crate::domain::{AgentId, SecretName, TenantId};
 
@@ -127,7 +126,7 @@ impl Agents for Pool {
 }
 
 #[async_trait]
-impl Agents for DatabaseTransaction {
+impl Agents for Transaction {
     async fn read<G: Gathered>(&self, agents: Vec<AgentId>) -> Result<Found<G>, Error> {
         read_json::<G>(self, &agents).await
     }

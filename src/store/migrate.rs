@@ -107,7 +107,7 @@ impl Store {
     /// The connection to migrate on. On SQLite it is the one that writes, while nobody writes yet.
     fn schema_connection(&self) -> DatabaseConnection {
         match &self.writer {
-            Engine::Postgres(pool) => pool.connections().clone(),
+            Engine::Postgres(pool) => pool.connections(),
             Engine::Sqlite(queue) => queue.connection().for_migrations(),
         }
     }

@@ -26,6 +26,7 @@ mod gathered;
 mod hosts;
 mod kept;
 mod keys;
+mod line;
 mod metadata;
 mod migrate;
 mod migration;
@@ -38,6 +39,7 @@ mod scout;
 mod secrets;
 mod sqlite;
 mod tokens;
+mod transaction;
 mod writer;
 
 pub use agent_row::{AgentRow, WrappedKeyRow};

@@ -16,15 +16,17 @@ use std::{
 
 use async_trait::async_trait;
 use sea_orm::{
-    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, ExecResult,
-    QueryResult, Statement, TransactionTrait as _,
+    ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
+    SqlxPostgresConnector, Statement,
 };
 use tokio::{sync::mpsc, time::timeout_at};
 
 use super::{
     error::{is_contended, is_lost},
     kept::Kept,
+    line::Lines,
     patience::{CONTENDED, patiently},
+    transaction::Transaction,
 };
 
 /// What was in use when a connection was found dead is back in the pool by then, or finds out by itself.
@@ -34,7 +36,7 @@ const IN_USE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     /// For transactions.
-    connections: DatabaseConnection,
+    lines: Lines,
     /// For single statements.
     kept: Arc<Kept>,
     deaths: Deaths,
@@ -56,13 +58,13 @@ impl Pool {
     /// A pool whose connections are tried, before they are used, if `deaths` [may concern](Deaths::may_concern)
     /// them.
     pub(super) fn new(
-        connections: DatabaseConnection,
+        lines: Lines,
         kept: Kept,
         deaths: Deaths,
         patience: Duration,
         scout: Option<mpsc::Sender<()>>,
     ) -> Self {
-        Self { connections, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
+        Self { lines, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
     }
 
     /// Waits for the turn of a transaction that met others and is to be run again. Where a database ends all but one
@@ -78,15 +80,16 @@ impl Pool {
 
     /// Whether the database answers: now, and not after a wait.
     pub(super) async fn ping(&self) -> Result<(), DbErr> {
-        match self.noted(self.connections.ping().await) {
-            Err(error) if is_lost(&error) => self.connections.ping().await,
+        let ask = async || self.lines.open().await?.ping().await;
+        match self.noted(ask().await) {
+            Err(error) if is_lost(&error) => ask().await,
             outcome => outcome,
         }
     }
 
     /// Begins a transaction. Who has lost a connection already waits for another until then only.
-    pub(super) async fn begin(&self, until: Option<Instant>) -> Result<DatabaseTransaction, DbErr> {
-        self.noted(in_time(until, self.connections.begin()).await)
+    pub(super) async fn begin(&self, until: Option<Instant>) -> Result<Transaction, DbErr> {
+        self.noted(in_time(until, Transaction::begin(&self.lines)).await)
     }
 
     /// Executes what does no harm if it is done twice, and again as a read.
@@ -100,9 +103,9 @@ impl Pool {
         self.noted(self.kept.query(statement, &self.deaths).await)
     }
 
-    /// The connections as they are.
-    pub(super) fn connections(&self) -> &DatabaseConnection {
-        &self.connections
+    /// The connections as they are, for what takes as long as it takes.
+    pub(super) fn connections(&self) -> DatabaseConnection {
+        SqlxPostgresConnector::from_sqlx_postgres_pool(self.lines.pool.clone())
     }
 
     /// Passes an outcome on, and takes note if its connection was dead.
@@ -171,7 +174,7 @@ fn none_in_time() -> DbErr {
 #[async_trait]
 impl ConnectionTrait for Pool {
     fn get_database_backend(&self) -> DbBackend {
-        self.connections.get_database_backend()
+        DbBackend::Postgres
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
@@ -179,7 +182,7 @@ impl ConnectionTrait for Pool {
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.connections.execute_unprepared(sql).await
+        self.lines.open().await?.run(sql).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {

@@ -5,7 +5,7 @@
 //! When it does not, all servers are asked, and the pool goes on at the one that does. A server that went
 //! without a word, with its machine, is found out in the same way: it does not answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{
@@ -28,19 +28,21 @@ const SEARCH_EVERY: Duration = Duration::from_millis(200);
 pub(super) struct Scout {
     /// Where to look.
     pub(super) hosts: Hosts,
+    /// The server that the pool connects to.
+    pub(super) host: PgConnectOptions,
     /// What is to be told.
     pub(super) pool: PgPool,
-    /// So that connections to the server before are tried before they are used.
+    /// So that connections are tried before they are used.
     pub(super) deaths: Deaths,
-    /// Tells who holds a connection of his own.
-    pub(super) moved: watch::Sender<()>,
+    /// Ends what waits for the server before, which may never answer.
+    pub(super) moved: watch::Sender<Option<Instant>>,
 }
 
 // === impl Scout ===
 
 impl Scout {
     /// Follows until nobody can call any more. `post` is the connection by which the server was found.
-    pub(super) async fn follow(self, post: PgConnection, mut calls: mpsc::Receiver<()>) {
+    pub(super) async fn follow(mut self, post: PgConnection, mut calls: mpsc::Receiver<()>) {
         let mut post = Some(post);
         loop {
             if let Some(connection) = &mut post {
@@ -62,7 +64,7 @@ impl Scout {
         }
     }
 
-    async fn search(&self) -> Option<PgConnection> {
+    async fn search(&mut self) -> Option<PgConnection> {
         match self.hosts.primary().await {
             Ok((host, connection)) => {
                 self.move_to(host);
@@ -75,10 +77,15 @@ impl Scout {
         }
     }
 
-    fn move_to(&self, host: PgConnectOptions) {
+    /// The same server may have been slow to answer, and what is under way there may yet end well.
+    fn move_to(&mut self, host: PgConnectOptions) {
         tracing::info!(server = %Name(&host), "the database is there");
-        self.pool.set_connect_options(host);
+        let is_another = Name(&host).to_string() != Name(&self.host).to_string();
+        self.pool.set_connect_options(host.clone());
+        self.host = host;
         self.deaths.note();
-        self.moved.send_replace(());
+        if is_another {
+            self.moved.send_replace(Some(Instant::now()));
+        }
     }
 }

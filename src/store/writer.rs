@@ -14,7 +14,6 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use sea_orm::DatabaseTransaction;
 
 use super::{
     Error, Store, Transient,
@@ -23,6 +22,7 @@ use super::{
     pool::Pool,
     rows::Rows,
     sqlite::{self, Touched},
+    transaction::Transaction,
 };
 
 /// A transaction: what happens in it happens as a whole or not at all.
@@ -30,7 +30,7 @@ use super::{
 pub struct Tx(pub(super) Session);
 
 /// On what a transaction is.
-pub(super) type Session = Engine<DatabaseTransaction, sqlite::Connection>;
+pub(super) type Session = Engine<Transaction, sqlite::Connection>;
 
 /// How writes reach the database: each in a transaction of its own, or by the one thread that writes.
 pub(super) type Writer = Engine<Pool, sqlite::Queue>;
@@ -97,7 +97,7 @@ where
         }
         Err(error) => {
             // The cause is already known; a connection that cannot roll back is closed by the pool
-            drop(transaction.rollback().await);
+            drop(transaction.roll_back().await);
             Err(error)
         }
     }

@@ -13,14 +13,17 @@ use futures_util::{
 };
 use sqlx::{Connection, PgConnection};
 use superserve::{
-    domain::{SecretName, TenantId, Timestamp},
+    domain::{AgentScope, PageRequest, SecretName, TenantId, Timestamp},
     store::{Config, Error, Store, Tx},
 };
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     harness::{
-        Database, engine, eventually, postgres::Cluster, postgres::Database as Postgres, relay::relay,
+        Database, LIMIT, engine, eventually,
+        postgres::{Cluster, Database as Postgres},
+        relay::{Relay, relay},
         server::Server,
     },
     store::{agent_id, deploying, putting, question, tenant},
@@ -143,6 +146,60 @@ async fn a_server_that_is_gone_is_left() {
 }
 
 #[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let Some(pair) = Pair::start().await else { return };
+    let (silent, id) = (Relay::start(pair.address(0)), agent_id("a"));
+    // As if the second had followed the first
+    pair.takes_writes(1, true).await;
+    for server in &pair.0 {
+        let store = open(&Pair::url(&[server.port()])).await.unwrap();
+        store.write(deploying(&tenant("t"), &id, "a")).await.unwrap();
+    }
+    pair.takes_writes(1, false).await;
+    let store = open(&Pair::url(&[silent.address().port(), pair.0[1].port()])).await.unwrap();
+    let set = |name: &str| {
+        let name = SecretName::parse(name).unwrap();
+        store.change(question(&tenant("t"), &id), move |found| Ok::<_, Error>(putting(found.unwrap(), &name)))
+    };
+    write_all(&store, 0).await;
+    set("BEFORE").await.unwrap();
+    let mut lock = pair.connect(0).await;
+    let tables = "BEGIN; LOCK TABLE tenants, agents, secrets IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(tables).execute(&mut lock).await.unwrap();
+    let calls = Box::pin(async {
+        let (t, page) = (tenant("t"), PageRequest::new(0, None));
+        let reads = join_all((0..5).map(|_| store.secrets(&t, &id)));
+        let listed = store.agents(&t, &AgentScope::All, None, &page);
+        tokio::join!(write_all(&store, 1), set("AFTER"), reads, listed)
+    });
+    let falling = async {
+        let mut looking = pair.connect(0).await;
+        eventually("calls under way", async || {
+            let query = "SELECT count(*) FROM pg_stat_activity \
+                WHERE application_name = 'superserve' AND wait_event_type = 'Lock'";
+            let waiting: i64 = sqlx::query_scalar(query).fetch_one(&mut looking).await.unwrap();
+            (waiting >= 8).then_some(())
+        })
+        .await;
+        silent.fall_silent();
+        drop(lock);
+        pair.takes_writes(1, true).await;
+    };
+    // Long before a statement has taken too long
+    let (((), changed, reads, listed), ()) =
+        timeout(LIMIT, async { tokio::join!(calls, falling) }).await.expect("nobody waits for the first");
+    changed.unwrap();
+    assert!(reads.into_iter().all(|read| read.unwrap().is_some()));
+    assert_eq!(listed.unwrap().rows.len(), 1);
+    timeout(LIMIT, write_all(&store, 2)).await.expect("there are connections");
+    for round in [1, 2] {
+        assert_eq!((pair.tenants(0, round).await, pair.tenants(1, round).await), (0, 20), "{round}");
+    }
+    let found = store.secrets(&tenant("t"), &id).await.unwrap().unwrap();
+    assert_eq!((found.agent.revision.0, found.secrets.len()), (1, 1), "it was set once");
+}
+
+#[tokio::test]
 async fn a_database_without_a_primary_is_not_opened() {
     let Some(pair) = Pair::start().await else { return };
     pair.takes_writes(0, false).await;
@@ -215,6 +272,7 @@ async fn open(url: &str) -> Result<Store, Error> {
         max_connections: 8,
         // That they follow is tried here, not how soon on a busy machine
         acquire_timeout: Duration::from_secs(20),
+        statement_timeout: Duration::from_mins(1),
         notifications: true,
         batching: !engine::is_distributed(),
     };

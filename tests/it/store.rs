@@ -158,7 +158,7 @@ async fn a_failed_commit_is_told_to_all_it_concerns(database: Database) {
         // is free, which may be some of these
         let is_refused = matches!(outcomes[10], Err(Error::Inconsistent("a refusal")));
         let is_alone = outcomes[11..20].iter().any(Result::is_ok);
-        assert_eq!(is_refused, is_alone, "{round}: {:?}", outcomes[10]);
+        assert!(is_refused || !is_alone, "{round}: {:?}", outcomes[10]);
         was_refused_with_others |= !is_refused;
         for (n, outcome) in outcomes.into_iter().enumerate() {
             let there =
@@ -286,6 +286,7 @@ pub(crate) fn config(url: &str) -> Config {
         url: url.parse().unwrap(),
         max_connections: 8,
         acquire_timeout: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(30),
         notifications: !engine::is_distributed(),
         batching: !engine::is_distributed(),
     }

@@ -10,7 +10,7 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
-//! | [`relay`] | an address that stays the same for a server that does not, or that hangs up |
+//! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
