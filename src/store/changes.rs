@@ -13,7 +13,10 @@ use sqlx::{
     PgPool,
     postgres::{PgListener, PgPoolOptions},
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::task::TaskTracker;
 
 use super::{Store, line::Moves, pool::Pool};
@@ -33,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long what a listener tells itself may take to arrive.
 const OWN_WORD: Duration = Duration::from_secs(5);
+
+/// A listener that has heard nothing for so long tells itself something.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// An agent that changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,24 +182,25 @@ impl Ear {
             }
             tokio::select! {
                 () = closed.closed() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+                () = sleep(PAUSE) => {}
             }
         }
     }
 
     /// Listens on one connection until it is lost. It is told something at once: a pooler may take LISTEN for one
-    /// of its connections and never pass on what arrives there.
+    /// of its connections and never pass on what arrives there. And again when it was quiet: a connection to a machine
+    /// that went without a word is quiet too.
     async fn hear(&mut self, sender: &mpsc::Sender<Word>) -> Result<(), Deaf> {
         self.moves.mark_unchanged();
         let options = self.connections.connect_options();
         let pool = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
+        timeout(OWN_WORD, listener.listen(CHANNEL)).await.map_err(|_elapsed| Deaf::Lost)??;
         self.pool.query_one_raw(notify("")).await?;
-        let own_word = tokio::time::sleep(OWN_WORD);
-        tokio::pin!(own_word);
-        let mut is_waiting = true;
+        let (mut is_told, mut is_heard) = (true, false);
+        let wait = sleep(OWN_WORD);
+        tokio::pin!(wait);
         // Whatever happened before this moment went unheard
         let mut words = vec![Word::Lost];
         loop {
@@ -208,13 +215,22 @@ impl Ear {
                 tokio::select! {
                     heard = &mut heard => break heard?.ok_or(Deaf::Lost)?,
                     Ok(()) = self.moves.changed() => return Err(Deaf::Lost),
-                    () = &mut own_word, if is_waiting => {
-                        is_waiting = false;
-                        self.warn(&Deaf::Nothing);
+                    () = &mut wait, if is_told || is_heard => {
+                        if is_told && is_heard {
+                            return Err(Deaf::Lost);
+                        } else if is_told {
+                            self.warn(&Deaf::Nothing);
+                            is_told = false;
+                        } else {
+                            self.pool.query_one_raw(notify("")).await?;
+                            is_told = true;
+                            wait.as_mut().reset(Instant::now() + OWN_WORD);
+                        }
                     }
                 }
             };
-            is_waiting = false;
+            (is_told, is_heard) = (false, true);
+            wait.as_mut().reset(Instant::now() + QUIET);
             self.hears();
             words.extend(heard.payload().lines().filter_map(Changed::from_line).map(Word::Of));
         }

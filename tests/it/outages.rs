@@ -1,6 +1,9 @@
 //! Promise: when the database is gone, everybody is told so in time; when it is back, all is well without a restart.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, future::join_all};
 use serde_json::json;
@@ -12,7 +15,8 @@ use tonic_health::pb::{
 use crate::harness::{
     Database, eventually,
     fixtures::secrets_of,
-    postgres::Cluster,
+    postgres::{self, Cluster},
+    relay::Relay,
     server::Server,
     steps::{resolve, resolver},
 };
@@ -95,6 +99,29 @@ async fn a_short_restart_of_the_database_is_not_seen() {
         for answer in join_all(calls).await {
             assert_eq!(answer.status, 200, "{}", answer.text());
         }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_way_to_the_database_is_noticed_by_who_listens() {
+    let Some(cluster) = Cluster::start() else { return };
+    let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], cluster.port())));
+    let mut url = url::Url::parse(cluster.create_database().await.url()).unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(relay.address().port())).unwrap();
+    let server = Server::with(Database::Postgres(postgres::Database::at(url.into())));
+    let server = server.with_notifications().start();
+    let listens = "SELECT count(*) = 1 FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let sql = server.backdoor().await;
+    eventually("the listener", async || {
+        sql.row(listens, []).await.try_get_by_index::<bool>(0).unwrap().then_some(())
+    })
+    .await;
+    // Nothing else is under way that could find out
+    relay.lose_clients();
+    for word in ["no word of changes", "there is word of changes"] {
+        eventually(word, async || server.log().contains(word).then_some(())).await;
     }
 }
 
