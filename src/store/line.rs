@@ -10,9 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::BoxFuture;
 use sea_orm::{ConnAcquireErr, DbErr, ExecResult, QueryResult, RuntimeErr, Statement};
 use sea_query_sqlx::SqlxValues;
-use sqlx::{AssertSqlSafe, Connection as _, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
@@ -79,29 +80,32 @@ impl fmt::Debug for Lines {
 impl Line {
     pub(super) async fn query(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let (text, values) = parts(statement);
-        let Some(connection) = &mut self.connection else { return Err(failed(silent())) };
-        self.busy_since = Some(Instant::now());
-        let rows = Box::pin(sqlx::query_with(text, values).fetch_all(&mut **connection));
-        let rows = within(self.limit, &mut self.moves, rows).await;
-        Ok(self.answered(rows)?.into_iter().map(QueryResult::from).collect())
+        let rows = self.ask(|connection| Box::pin(sqlx::query_with(text, values).fetch_all(connection)));
+        Ok(rows.await?.into_iter().map(QueryResult::from).collect())
     }
 
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
         let (text, values) = parts(statement);
-        let Some(connection) = &mut self.connection else { return Err(failed(silent())) };
-        self.busy_since = Some(Instant::now());
-        let done = Box::pin(sqlx::query_with(text, values).execute(&mut **connection));
-        let done = within(self.limit, &mut self.moves, done).await;
-        self.answered(done).map(ExecResult::from)
+        let done = self.ask(|connection| Box::pin(sqlx::query_with(text, values).execute(connection)));
+        done.await.map(ExecResult::from)
     }
 
     /// Runs a text of ours as it is.
     pub(super) async fn run(&mut self, text: &str) -> Result<ExecResult, DbErr> {
+        let text = AssertSqlSafe(text.to_owned());
+        let done = self.ask(|connection| Box::pin(sqlx::raw_sql(text).execute(connection)));
+        done.await.map(ExecResult::from)
+    }
+
+    /// Has a statement answered, as long as it may take.
+    async fn ask<T>(
+        &mut self,
+        statement: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    ) -> Result<T, DbErr> {
         let Some(connection) = &mut self.connection else { return Err(failed(silent())) };
         self.busy_since = Some(Instant::now());
-        let done = Box::pin(sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut **connection));
-        let done = within(self.limit, &mut self.moves, done).await;
-        self.answered(done).map(ExecResult::from)
+        let answer = within(self.limit, &mut self.moves, statement(connection)).await;
+        self.answered(answer)
     }
 
     /// Whether the server answers, which takes it no time.

@@ -109,7 +109,8 @@ impl Memory {
     pub(super) fn recall<T: Any + Send + Sync>(&self, key: &Key) -> Recalled<T> {
         let mut state = self.lock();
         let now = self.commits.count();
-        if !state.is_true_at(now) {
+        state.catch_up(now);
+        if now.is_none() || state.as_of != now {
             return Recalled::Unknown(Reading(None));
         }
         let value = state.kept.get(key).map(|kept| Arc::clone(&kept.value).downcast());
@@ -145,7 +146,7 @@ impl Memory {
         let before = {
             let mut state = self.lock();
             let before = self.commits.count();
-            let _dropped_if_not = state.is_true_at(before);
+            state.catch_up(before);
             state.committing = true;
             before
         };
@@ -168,13 +169,12 @@ impl Memory {
 // === impl State ===
 
 impl State {
-    /// Whether what is kept is true at a count; if it was another process that moved it on, nothing is kept, which is.
-    fn is_true_at(&mut self, now: Option<Count>) -> bool {
+    /// Drops everything if it was another process that moved the count on.
+    fn catch_up(&mut self, now: Option<Count>) {
         if self.as_of != now && !self.committing {
             self.clear();
             self.as_of = now;
         }
-        now.is_some() && self.as_of == now
     }
 
     fn insert(&mut self, key: Key, kept: Kept) {
