@@ -1,8 +1,9 @@
 //! Agents as far as their secrets depend on them.
 
 use sea_orm::{EntityTrait as _, FromQueryResult, QuerySelect as _};
+use serde::Deserialize;
 
-use super::{Error, entity::agent, sqlite};
+use super::{Error, columns::Hex, entity::agent, sqlite};
 use crate::domain::{AgentId, KekId, RequiredSecret, Revision, TenantId};
 
 /// A data key as it is kept.
@@ -30,13 +31,14 @@ pub struct AgentRow {
 }
 
 /// What [`AgentRow`] is read from.
-#[derive(FromQueryResult)]
+#[derive(Deserialize, FromQueryResult)]
 pub(super) struct AgentColumns {
     pub(super) id: String,
     pub(super) tenant_id: String,
     pub(super) revision: i64,
     pub(super) required_secrets: String,
     pub(super) kek_id: String,
+    #[serde(deserialize_with = "Hex::bytes")]
     pub(super) wrapped_key: Vec<u8>,
 }
 
@@ -46,6 +48,10 @@ impl AgentColumns {
     /// What they are called.
     pub(super) const NAMES: [&str; 6] =
         ["id", "tenant_id", "revision", "required_secrets", "kek_id", "wrapped_key"];
+
+    /// The same for JSON, in which bytes are [`Hex`].
+    pub(super) const IN_JSON: [&str; 6] =
+        ["id", "tenant_id", "revision", "required_secrets", "kek_id", "encode(wrapped_key, 'hex')"];
 
     /// Reads these columns of a row from the first of them on.
     pub(super) fn from_row(row: &sqlite::Row<'_>, first: usize) -> sqlite::Result<Self> {

@@ -1,8 +1,8 @@
 //! What many ask for at once, done together: in one statement, and one commit.
 //!
-//! Nobody waits for company. A lane that is free takes all that waits at that moment, be it one; what comes
-//! while every lane is under way goes together next. So who is alone pays nothing, and the more there are, the
-//! less each of them costs. Where a database is spread over machines, a statement for many may cross them: there
+//! Nobody waits for company. A lane that is free lets run who can, and takes all that waits then, be it one; what
+//! comes while every lane is under way goes together next. So who is alone pays next to nothing, and the more there are,
+//! the less each of them costs. Where a database is spread over machines, a statement for many may cross them: there
 //! each goes by himself.
 
 use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
@@ -99,7 +99,7 @@ impl<W: Together> fmt::Debug for Batcher<W> {
 
 async fn lane<W: Together>(work: Arc<W>, queue: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>) {
     let mut batch = Vec::with_capacity(W::AT_ONCE);
-    while queue.lock().await.recv_many(&mut batch, W::AT_ONCE).await > 0 {
+    while gather(&mut *queue.lock().await, &mut batch).await {
         // Who gave up waiting is owed nothing
         let awaited = batch.drain(..).filter(|waiting| !waiting.caller.is_closed());
         let (items, callers): (Vec<_>, Vec<_>) =
@@ -116,6 +116,22 @@ async fn lane<W: Together>(work: Arc<W>, queue: Arc<Mutex<mpsc::Receiver<Waiting
             }
         }
     }
+}
+
+/// Takes what waits, once there is anything: also what those ask for who are ready to run. They go first for as long
+/// as that brings anything, which keeps nobody longer than it takes them to ask, and spares them a statement of their own.
+async fn gather<W: Together>(queue: &mut mpsc::Receiver<Waiting<W>>, batch: &mut Vec<Waiting<W>>) -> bool {
+    if queue.recv_many(batch, W::AT_ONCE).await == 0 {
+        return false;
+    }
+    let mut before = 0;
+    while before < batch.len() && batch.len() < W::AT_ONCE {
+        before = batch.len();
+        tokio::task::yield_now().await;
+        let more = std::iter::from_fn(|| queue.try_recv().ok());
+        batch.extend(more.take(W::AT_ONCE - before));
+    }
+    true
 }
 
 /// Does it for all, or where one fails, for each. Returns what kept it from a connection, if anything did.
@@ -173,6 +189,8 @@ fn tell<T>(caller: oneshot::Sender<Result<T, Error>>, outcome: Result<T, Error>)
 mod tests {
     use std::{sync::Mutex as StdMutex, time::Duration};
 
+    use tokio::sync::Notify;
+
     use super::*;
 
     /// Doubles numbers; what is odd it refuses, at 13 it panics.
@@ -209,6 +227,28 @@ mod tests {
         assert_eq!(numbers, [0, 4, 8, 12, 16, 20, 24, 28, 32, 36]);
         let sizes = sizes.lock().unwrap().clone();
         assert!(sizes.iter().all(|size| *size <= 4) && sizes.len() < 10, "{sizes:?}");
+    }
+
+    #[tokio::test]
+    async fn who_is_about_to_ask_goes_along() {
+        let sizes = Arc::default();
+        let tasks = TaskTracker::new();
+        let batcher = Batcher::start(Doubling(Arc::clone(&sizes)), 1, &tasks);
+        let first_has_asked = Arc::new(Notify::new());
+        let others = [4, 6].map(|n| {
+            let (batcher, first_has_asked) = (batcher.clone(), Arc::clone(&first_has_asked));
+            tasks.spawn(async move {
+                first_has_asked.notified().await;
+                batcher.ask(n).await
+            })
+        });
+        tokio::task::yield_now().await;
+        let (first, ()) = tokio::join!(batcher.ask(2), async { first_has_asked.notify_waiters() });
+        assert_eq!(first.unwrap(), 4);
+        for (other, doubled) in others.into_iter().zip([8, 12]) {
+            assert_eq!(other.await.unwrap().unwrap(), doubled);
+        }
+        assert_eq!(*sizes.lock().unwrap(), [3]);
     }
 
     #[tokio::test]

@@ -5,9 +5,6 @@ use serde::{Deserialize, Deserializer};
 
 use super::{agent_row::AgentColumns, sqlite};
 
-/// The column of what is gathered.
-pub(super) const GATHERED: &str = "gathered";
-
 /// How a column is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Column {
@@ -22,8 +19,11 @@ pub(super) enum Column {
 /// The statements that read some columns of secrets, and their agents.
 #[derive(Debug)]
 pub(super) struct Statements {
-    /// For PostgreSQL: agents, each with its secrets as [`GATHERED`] JSON.
-    pub(super) json: String,
+    /// For PostgreSQL: agents, each as one text ([`Statements::content`]).
+    pub(super) many: String,
+    /// For PostgreSQL: the expression that makes a text of an agent's row, JSON: its columns, and an array for each of its
+    /// secrets.
+    pub(super) content: String,
     /// For SQLite: an agent, with a row for each of its secrets.
     pub(super) rows: String,
     /// The place of the first column of the agent in such a row.
@@ -42,13 +42,15 @@ impl Statements {
         let listed = |read: fn(Column) -> String| {
             columns.iter().map(|column| read(*column)).collect::<Vec<_>>().join(", ")
         };
+        let content = format!(
+            "json_build_array(json_build_array({agent}), (SELECT json_agg(json_build_array({columns})) \
+             FROM secrets WHERE secrets.agent_id = agents.id))::text",
+            agent = AgentColumns::IN_JSON.join(", "),
+            columns = listed(Column::in_json),
+        );
         Self {
-            json: format!(
-                "SELECT {agent}, (SELECT json_agg(json_build_array({columns}))::text FROM secrets \
-                 WHERE secrets.agent_id = agents.id) AS {GATHERED} FROM agents WHERE agents.id = ANY($1)",
-                agent = AgentColumns::NAMES.join(", "),
-                columns = listed(Column::in_json),
-            ),
+            many: format!("SELECT {content} FROM agents WHERE agents.id = ANY($1)"),
+            content,
             rows: format!(
                 "SELECT {columns}, agents.{agent} FROM agents \
                  LEFT JOIN secrets ON secrets.agent_id = agents.id WHERE agents.id = ?",
@@ -95,6 +97,11 @@ impl rusqlite::types::FromSql for Hex {
 }
 
 impl Hex {
+    /// Reads bytes from JSON.
+    pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Self::deserialize(deserializer).map(|Self(bytes)| bytes)
+    }
+
     /// The bytes, if there are any.
     pub(super) fn some(self) -> Option<Vec<u8>> {
         Some(self.0).filter(|bytes| !bytes.is_empty())

@@ -1,27 +1,27 @@
 //! Agents with their secrets, read as they were at one moment.
 //!
-//! On PostgreSQL an agent is one row, into which the database gathers its secrets as JSON: row by row they would cost more
-//! than all the rest of a read, because sea-orm and the driver copy each column of each. SQLite, which is called where it
-//! stands, gives them as rows, which are read column by column.
+//! PostgreSQL gathers an agent and its secrets into one text, JSON: as rows they would cost more than all the rest of a
+//! read, because sea-orm and the driver copy each column of each. SQLite, which is called where it stands, gives them as
+//! rows, which are read column by column.
 
-use std::{collections::HashMap, fmt, marker::PhantomData, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult as _, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use serde::de::DeserializeOwned;
 
 use super::{
     AgentRow, Error,
     agent_row::AgentColumns,
-    batch::{Batcher, Together},
-    columns::{GATHERED, Statements},
+    columns::Statements,
     engine::Engine,
     pool::Pool,
+    room::Key,
     rows::texts,
     sqlite::{self, Row},
     transaction::Transaction,
 };
-use crate::domain::{AgentId, SecretName, TenantId};
+use crate::domain::{AgentId, SecretName};
 
 /// An agent, and what was read of its secrets.
 #[derive(Clone, Debug)]
@@ -34,8 +34,6 @@ pub struct AgentWith<S> {
 
 /// What is read of a secret: some columns, as an array in JSON or as those of a row.
 pub(super) trait Gathered: DeserializeOwned + Send + 'static {
-    /// The most agents that are read at once.
-    const AT_ONCE: usize;
     /// What is made of it.
     type Secret: fmt::Debug + Send + Sync + 'static;
 
@@ -51,8 +49,8 @@ pub(super) trait Gathered: DeserializeOwned + Send + 'static {
     /// How many bytes it takes in memory beside itself, about.
     fn bytes(secret: &Self::Secret) -> usize;
 
-    /// Under what it is kept in memory.
-    fn key(agent: AgentId) -> sqlite::Key;
+    /// Under what it is asked for.
+    fn key(agent: AgentId) -> Key;
 }
 
 /// What agents are read from, of any tenant.
@@ -64,47 +62,6 @@ pub(super) trait Agents {
 
 /// What was read of several.
 type Found<G> = HashMap<AgentId, Arc<AgentWith<<G as Gathered>::Secret>>>;
-
-/// The way by which single agents are read: on PostgreSQL together with what others ask for.
-pub(super) type Reading<G> = Engine<Batcher<Gathering<G>>, sqlite::Readers>;
-
-/// Reads what many ask for together.
-pub(super) struct Gathering<G>(Pool, PhantomData<fn() -> G>);
-
-// === impl Reading ===
-
-impl<G: Gathered> Reading<G> {
-    /// Reads an agent of a tenant.
-    pub(super) async fn agent(
-        &self,
-        tenant: &TenantId,
-        id: &AgentId,
-    ) -> Result<Option<Arc<AgentWith<G::Secret>>>, Error> {
-        let found = match self {
-            Self::Postgres(batcher) => batcher.ask(id.clone()).await?,
-            Self::Sqlite(readers) => look_up::<G>(readers, id.clone()).await?,
-        };
-        Ok(found.filter(|found| found.agent.tenant == *tenant))
-    }
-}
-
-impl<G> Gathering<G> {
-    pub(super) fn new(pool: Pool) -> Self {
-        Self(pool, PhantomData)
-    }
-}
-
-#[async_trait]
-impl<G: Gathered> Together for Gathering<G> {
-    type Item = AgentId;
-    type Outcome = Option<Arc<AgentWith<G::Secret>>>;
-    const AT_ONCE: usize = G::AT_ONCE;
-
-    async fn run(&self, agents: &[AgentId]) -> Result<Vec<Self::Outcome>, Error> {
-        let found = read_json::<G>(&self.0, agents).await?;
-        Ok(agents.iter().map(|agent| found.get(agent).cloned()).collect())
-    }
-}
 
 #[async_trait]
 impl<P: Agents + Sync, S: Agents + Sync> Agents for Engine<P, S> {
@@ -137,22 +94,21 @@ async fn read_json<G: Gathered>(
     agents: &[AgentId],
 ) -> Result<Found<G>, Error> {
     let (agents, _) = texts(agents.iter().map(AgentId::as_str));
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, &G::statements().json, [agents]);
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, &G::statements().many, [agents]);
     let rows = connection.query_all_raw(statement).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in &rows {
-        let agent = AgentRow::try_from(AgentColumns::from_query_result(row, "")?)?;
-        found.insert(agent.id.clone(), Arc::new(AgentWith { agent, secrets: secrets::<G>(row)? }));
+        let read = parse::<G>(&row.try_get_by_index::<String>(0)?)?;
+        found.insert(read.agent.id.clone(), Arc::new(read));
     }
     Ok(found)
 }
 
-fn secrets<G: Gathered>(row: &QueryResult) -> Result<Vec<G::Secret>, Error> {
-    let gathered: Option<String> = row.try_get("", GATHERED)?;
-    let Some(gathered) = gathered else { return Ok(Vec::new()) };
-    let gathered: Vec<G> = serde_json::from_str(&gathered)
-        .map_err(|_unreadable| Error::Inconsistent("secrets are gathered as our JSON"))?;
-    Ok(sorted(gathered))
+/// Reads an agent from what [`Statements::content`] has made of it.
+pub(super) fn parse<G: Gathered>(content: &str) -> Result<AgentWith<G::Secret>, Error> {
+    let (agent, secrets): (AgentColumns, Option<Vec<G>>) = serde_json::from_str(content)
+        .map_err(|_unreadable| Error::Inconsistent("agents are gathered as our JSON"))?;
+    Ok(AgentWith { agent: agent.try_into()?, secrets: sorted(secrets.unwrap_or_default()) })
 }
 
 fn sorted<G: Gathered>(secrets: Vec<G>) -> Vec<G::Secret> {
@@ -189,14 +145,16 @@ impl Agents for sqlite::Connection {
     }
 }
 
-async fn look_up<G: Gathered>(
+/// Looks an agent up, of any tenant.
+pub(super) async fn look_up<G: Gathered>(
     readers: &sqlite::Readers,
     id: AgentId,
 ) -> Result<Option<Arc<AgentWith<G::Secret>>>, Error> {
     readers.look_up(G::key(id.clone()), |connection| read_rows::<G>(connection, &id), bytes::<G>).await
 }
 
-fn bytes<G: Gathered>(found: &AgentWith<G::Secret>) -> usize {
+/// How many bytes it takes in memory, about.
+pub(super) fn bytes<G: Gathered>(found: &AgentWith<G::Secret>) -> usize {
     let AgentWith { agent, secrets } = found;
     let secrets = secrets.iter().map(|secret| size_of::<G::Secret>() + G::bytes(secret));
     agent.bytes() + secrets.sum::<usize>()

@@ -8,6 +8,7 @@ use super::{
     AgentWith, Error, Store,
     columns::{Column, Hex, Statements},
     gathered::Gathered,
+    room::Key,
     sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
@@ -49,14 +50,13 @@ impl Store {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<Arc<AgentWith<StoredSecret>>>, Error> {
-        self.metadata.agent(tenant, id).await
+        self.lookups.agent::<Row>(tenant, id).await
     }
 }
 
 // === impl Row ===
 
 impl Gathered for Row {
-    const AT_ONCE: usize = 64;
     type Secret = StoredSecret;
 
     fn statements() -> &'static Statements {
@@ -112,8 +112,8 @@ impl Gathered for Row {
         secret.name.as_str().len() + secret.fingerprint.len() + secret.updated_by.len()
     }
 
-    fn key(agent: AgentId) -> sqlite::Key {
-        sqlite::Key::Metadata(agent)
+    fn key(agent: AgentId) -> Key {
+        Key::Metadata(agent)
     }
 }
 

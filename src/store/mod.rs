@@ -27,6 +27,7 @@ mod hosts;
 mod kept;
 mod keys;
 mod line;
+mod lookups;
 mod metadata;
 mod migrate;
 mod migration;
@@ -34,6 +35,7 @@ mod patience;
 mod pool;
 mod previous;
 mod rewrap;
+mod room;
 mod rows;
 mod scout;
 mod secrets;
@@ -60,10 +62,10 @@ pub use writer::Tx;
 
 use tokio_util::task::TaskTracker;
 
-use batch::{Batcher, Together};
+use batch::Batcher;
 use changes::Announcer;
 use engine::Engine;
-use gathered::Gathering;
+use lookups::Lookups;
 use pool::Pool;
 use writer::Writer;
 
@@ -71,9 +73,7 @@ use writer::Writer;
 #[derive(Clone, Debug)]
 pub struct Store {
     reader: Reader,
-    tokens: tokens::Reading,
-    metadata: gathered::Reading<metadata::Row>,
-    values: gathered::Reading<secrets::Row>,
+    lookups: lookups::Reading,
     writer: Writer,
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
@@ -85,24 +85,8 @@ pub struct Store {
 /// By what the database is read.
 type Reader = Engine<Pool, sqlite::Readers>;
 
-/// How many batches of reads of one kind may be under way.
-const READ_LANES: usize = 1;
-
-// === impl Reader ===
-
-impl Reader {
-    /// A way to read what many ask for: on PostgreSQL together by `work`; on SQLite nothing is to be had by that.
-    fn together<W: Together>(
-        &self,
-        work: impl FnOnce(Pool) -> W,
-        lanes: Option<(usize, &TaskTracker)>,
-    ) -> Engine<Batcher<W>, sqlite::Readers> {
-        match self {
-            Self::Postgres(pool) => Engine::Postgres(Batcher::new(work(pool.clone()), lanes)),
-            Self::Sqlite(readers) => Engine::Sqlite(readers.clone()),
-        }
-    }
-}
+/// How many look-ups may be under way.
+const LOOKUP_LANES: usize = 1;
 
 // === impl Store ===
 
@@ -117,9 +101,13 @@ impl Store {
     ) -> Self {
         let lanes = |lanes| batching.then_some((lanes, tasks));
         Self {
-            tokens: reader.together(tokens::Tokens, lanes(READ_LANES)),
-            metadata: reader.together(Gathering::new, lanes(READ_LANES)),
-            values: reader.together(Gathering::new, lanes(READ_LANES)),
+            lookups: match &reader {
+                Engine::Postgres(pool) => {
+                    let lookups = Lookups::new(pool.clone(), batching);
+                    Engine::Postgres(Batcher::new(lookups, lanes(LOOKUP_LANES)))
+                }
+                Engine::Sqlite(readers) => Engine::Sqlite(readers.clone()),
+            },
             changes: change::Changes::new(&writer, batching.then_some(tasks)),
             // One after the other: what waits meanwhile shares the next commit
             audit: Batcher::new(audit_queue::Recording(writer.clone()), lanes(1)),

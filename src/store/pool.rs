@@ -67,6 +67,11 @@ impl Pool {
         Self { lines, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
     }
 
+    /// Whether a connection was found dead so lately.
+    pub(super) fn has_died_within(&self, time: Duration) -> bool {
+        self.deaths.may_concern(time)
+    }
+
     /// Waits for the turn of a transaction that met others and is to be run again. Where a database ends all but one
     /// of those that meet, they would else go on ending each other, and who came first would not be served first.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {

@@ -10,6 +10,7 @@ use super::{
     columns::{Column, Hex, Statements},
     entity::secret,
     gathered::Gathered,
+    room::Key,
     sqlite,
 };
 use crate::domain::{AgentId, Revision, SecretName, TenantId, Timestamp};
@@ -69,7 +70,7 @@ impl Store {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<Arc<AgentWith<SealedSecret>>>, Error> {
-        self.values.agent(tenant, id).await
+        self.lookups.agent::<Row>(tenant, id).await
     }
 }
 
@@ -96,8 +97,6 @@ impl Tx {
 // === impl Row ===
 
 impl Gathered for Row {
-    // An agent's values may take a megabyte
-    const AT_ONCE: usize = 32;
     type Secret = SealedSecret;
 
     fn statements() -> &'static Statements {
@@ -151,7 +150,7 @@ impl Gathered for Row {
         secret.name.as_str().len() + secret.fingerprint.len() + secret.sealed.len() + previous
     }
 
-    fn key(agent: AgentId) -> sqlite::Key {
-        sqlite::Key::Values(agent)
+    fn key(agent: AgentId) -> Key {
+        Key::Values(agent)
     }
 }

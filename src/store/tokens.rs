@@ -1,88 +1,43 @@
 //! Tokens, by the SHA-256 of their text.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _,
-    ExprTrait as _, FromQueryResult as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _, Statement, sea_query::OnConflict,
+    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
 };
 
 use super::{
     Error, Store, Tx,
-    batch::{Batcher, Together},
-    engine::Engine,
     entity::{tenant, token},
-    pool::Pool,
-    rows::blobs,
     sqlite,
 };
 use crate::domain::{
     AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
-    Weigh,
 };
 
-/// The way by which single tokens are found: on PostgreSQL together with what others ask for.
-pub(super) type Reading = Engine<Batcher<Tokens>, sqlite::Readers>;
+/// PostgreSQL's expression that makes a text of a token's row: JSON.
+pub(super) const CONTENT: &str = "json_build_array(id, tenant_id, name, scopes, agents, email, created_at, \
+    expires_at, revoked_at)::text";
 
-/// Finds tokens by the SHA-256 of their texts, many in one statement.
-pub(super) struct Tokens(pub(super) Pool);
+/// What there is of a token.
+type Columns = (String, String, String, String, Option<String>, String, i64, Option<i64>, Option<i64>);
 
-#[async_trait]
-impl Together for Tokens {
-    type Item = Vec<u8>;
-    type Outcome = Option<Arc<TokenRecord>>;
-    const AT_ONCE: usize = 64;
-
-    async fn run(&self, hashes: &[Vec<u8>]) -> Result<Vec<Option<Arc<TokenRecord>>>, Error> {
-        let mut different = hashes.to_vec();
-        different.sort_unstable();
-        different.dedup();
-        let mut found = HashMap::with_capacity(different.len());
-        for mut row in by_hashes(&self.0, different).await? {
-            found.insert(std::mem::take(&mut row.hash), Arc::new(to_record(row)?));
-        }
-        Ok(hashes.iter().map(|hash| found.get(hash).cloned()).collect())
-    }
+/// Reads a token from what [`CONTENT`] has made of it.
+pub(super) fn parse(content: &str) -> Result<TokenRecord, Error> {
+    serde_json::from_str(content)
+        .map_err(|_unreadable| Error::Inconsistent("tokens are gathered as our JSON"))
+        .and_then(to_record)
 }
 
-/// Written out, because every call begins with it: to put it together anew took longer than SQLite does to answer it.
-macro_rules! tokens_where {
-    ($condition:literal) => {
-        concat!(
-            "SELECT id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at ",
-            "FROM tokens WHERE ",
-            $condition
-        )
-    };
-}
-
-async fn by_hashes(pool: &Pool, hashes: Vec<Vec<u8>>) -> Result<Vec<token::Model>, Error> {
-    let (hashes, _) = blobs(hashes.iter().map(Vec::as_slice));
-    let text = tokens_where!("hash = ANY($1)");
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, [hashes]);
-    let rows = pool.query_all_raw(statement).await?;
-    Ok(rows.iter().map(|row| token::Model::from_query_result(row, "")).collect::<Result<_, _>>()?)
-}
-
-fn by_hash(connection: &sqlite::Connection, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
-    let mut found = None;
-    connection.read(tokens_where!("hash = ?"), [hash], |row| {
-        let (id, hash, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at) =
-            row.try_into()?;
-        found = Some(token::Model {
-            id,
-            hash,
-            tenant_id,
-            name,
-            scopes,
-            agents,
-            email,
-            created_at,
-            expires_at,
-            revoked_at,
-        });
+/// Finds a token on SQLite. The text is written out because every call begins with it: to put it together anew took longer
+/// than SQLite does to answer it.
+pub(super) fn by_hash(connection: &sqlite::Connection, hash: &[u8]) -> Result<Option<TokenRecord>, Error> {
+    let text = "SELECT id, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at \
+                FROM tokens WHERE hash = ?";
+    let mut found: Option<Columns> = None;
+    connection.read(text, [hash], |row| {
+        found = Some(row.try_into()?);
         Ok(())
     })?;
     found.map(to_record).transpose()
@@ -96,13 +51,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn token_by_hash(&self, hash: &[u8]) -> Result<Option<Arc<TokenRecord>>, Error> {
-        match &self.tokens {
-            Engine::Postgres(batcher) => batcher.ask(hash.to_vec()).await,
-            Engine::Sqlite(readers) => {
-                let key = sqlite::Key::Token(hash.to_vec());
-                readers.look_up(key, |connection| by_hash(connection, hash), Weigh::weight).await
-            }
-        }
+        self.lookups.token(hash).await
     }
 
     /// Which of these tokens are neither revoked nor expired.
@@ -114,7 +63,7 @@ impl Store {
             .filter(token::Column::Id.is_in(ids.iter().map(TokenId::as_str)))
             .all(&self.reader)
             .await?;
-        let records = rows.into_iter().map(to_record).collect::<Result<Vec<_>, _>>()?;
+        let records = rows.into_iter().map(of_model).collect::<Result<Vec<_>, _>>()?;
         Ok(records.into_iter().filter(|it| it.is_valid_at(now)).map(|it| it.id).collect())
     }
 
@@ -146,7 +95,7 @@ impl Store {
             .limit(page.size + 1)
             .all(&self.reader)
             .await?;
-        let records = rows.into_iter().map(to_record).collect::<Result<_, _>>()?;
+        let records = rows.into_iter().map(of_model).collect::<Result<_, _>>()?;
         Ok(Page::from_overfull(records, page.size, |record: &TokenRecord| {
             (record.created_at, record.id.clone())
         }))
@@ -218,7 +167,7 @@ impl Tx {
             .exec(&self.0)
             .await?;
         let row = token::Entity::find_by_id(id.as_str()).filter(of_tenant).one(&self.0).await?;
-        let record = row.map(to_record).transpose()?;
+        let record = row.map(of_model).transpose()?;
         Ok(record.map(|record| (record, changed.rows_affected > 0)))
     }
 }
@@ -227,7 +176,7 @@ fn join(words: impl Iterator<Item = impl AsRef<str>>) -> String {
     words.map(|word| word.as_ref().to_owned()).collect::<Vec<_>>().join(" ")
 }
 
-fn to_record(row: token::Model) -> Result<TokenRecord, Error> {
+fn of_model(row: token::Model) -> Result<TokenRecord, Error> {
     let token::Model {
         id,
         hash: _,
@@ -240,6 +189,11 @@ fn to_record(row: token::Model) -> Result<TokenRecord, Error> {
         expires_at,
         revoked_at,
     } = row;
+    to_record((id, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at))
+}
+
+fn to_record(columns: Columns) -> Result<TokenRecord, Error> {
+    let (id, tenant, name, scopes, agents, email, created_at, expires_at, revoked_at) = columns;
     let scopes = scopes
         .split_whitespace()
         .map(str::parse)
@@ -253,7 +207,7 @@ fn to_record(row: token::Model) -> Result<TokenRecord, Error> {
     };
     Ok(TokenRecord {
         id: TokenId::from_stored(id),
-        tenant: TenantId::from_stored(tenant_id),
+        tenant: TenantId::from_stored(tenant),
         grant: TokenGrant { name, scopes, agents, email, expires_at: expires_at.map(Timestamp) },
         created_at: Timestamp(created_at),
         revoked_at: revoked_at.map(Timestamp),

@@ -96,18 +96,20 @@ impl Composition {
             texts(due.iter().map(|(agent, _, _)| agent.as_str())),
             numbers(due.iter().map(|(_, revision, _)| revision.0)),
             numbers(due.iter().map(|(_, _, change)| i64::from(change.moves_on))),
+            numbers(due.iter().map(|(_, _, change)| i64::from(change.writes_secrets()))),
         ]);
         all.part(
             "locked",
             &format!(
-                "SELECT agents.id, asked.step FROM unnest({asked}) AS asked(id, revision, step) \
+                "SELECT agents.id, asked.step, asked.writes \
+                 FROM unnest({asked}) AS asked(id, revision, step, writes) \
                  JOIN agents ON agents.id = asked.id AND agents.revision = asked.revision \
                  FOR UPDATE OF agents SKIP LOCKED"
             ),
         );
         all.part(
             "moved",
-            "UPDATE agents SET revision = revision + step FROM locked WHERE agents.id = locked.id AND step > 0",
+            "UPDATE agents SET revision = revision + step FROM locked WHERE agents.id = locked.id AND writes > 0",
         );
         for (name, rows) in [("set", secrets), ("told", events), ("kept", answers)] {
             if !rows.is_empty() {

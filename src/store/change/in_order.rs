@@ -29,6 +29,7 @@ pub(super) struct Beforehand(Revision, Outcome);
 /// What is written of a change of one agent.
 struct Outcome {
     moves_on: bool,
+    writes_secrets: bool,
     written: Written,
 }
 
@@ -92,7 +93,8 @@ fn revision_of(connection: &sqlite::Connection, agent: &AgentId) -> Result<Optio
 
 impl Outcome {
     fn of(agent: &AgentId, change: &Change) -> Result<Self, Error> {
-        Ok(Self { moves_on: change.moves_on, written: Written::of(&[(agent, change)])? })
+        let written = Written::of(&[(agent, change)])?;
+        Ok(Self { moves_on: change.moves_on, writes_secrets: change.writes_secrets(), written })
     }
 
     async fn write(&self, session: &Session, agent: &AgentId) -> Result<(), Error> {
@@ -104,8 +106,8 @@ impl Outcome {
         for (agent, name, until) in overlaps {
             previous::keep_until(*until).filter(of_key(agent, name)).exec(session).await?;
         }
-        if self.moves_on {
-            move_on(session, agent).await?;
+        if self.writes_secrets {
+            write_agent(session, agent, i64::from(self.moves_on)).await?;
         }
         events.insert(session).await?;
         answers.insert(session).await
@@ -123,16 +125,16 @@ fn of_key(agent: &AgentId, name: &SecretName) -> Condition {
     Condition::all().add(of_agent).add(secret::Column::Name.eq(name.as_str()))
 }
 
-async fn move_on(session: &Session, agent: &AgentId) -> Result<(), Error> {
-    let values = [agent.as_str().into()];
+async fn write_agent(session: &Session, agent: &AgentId, step: i64) -> Result<(), Error> {
+    let values = [step.into(), agent.as_str().into()];
     match session {
         Engine::Postgres(transaction) => {
-            let text = "UPDATE agents SET revision = revision + 1 WHERE id = $1";
+            let text = "UPDATE agents SET revision = revision + $1 WHERE id = $2";
             let statement = Statement::from_sql_and_values(DbBackend::Postgres, text, values);
             transaction.execute_raw(statement).await?;
         }
         Engine::Sqlite(connection) => {
-            connection.execute("UPDATE agents SET revision = revision + 1 WHERE id = ?", &values)?;
+            connection.execute("UPDATE agents SET revision = revision + ? WHERE id = ?", &values)?;
         }
     }
     Ok(())

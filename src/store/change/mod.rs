@@ -169,6 +169,16 @@ impl Store {
     }
 }
 
+// === impl Change ===
+
+impl Change {
+    /// Whether anything of the agent's secrets is written. Its own row is then written too, by which those who have read
+    /// it know.
+    fn writes_secrets(&self) -> bool {
+        self.moves_on || !(self.puts.is_empty() && self.deletes.is_empty() && self.overlaps.is_empty())
+    }
+}
+
 // === impl Changes ===
 
 impl Changes {

@@ -16,23 +16,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use hashlink::LruCache;
-
-use crate::domain::AgentId;
-
-/// The most bytes that are kept, about; what was not asked for longest goes first.
-const MOST_BYTES: usize = 8 << 20;
-
-/// By what something is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::store) enum Key {
-    /// A token, by the SHA-256 of its text.
-    Token(Vec<u8>),
-    /// An agent, and what may be told of its secrets.
-    Metadata(AgentId),
-    /// An agent, and its sealed values.
-    Values(AgentId),
-}
+use crate::{
+    domain::AgentId,
+    store::room::{Kept, Key, Room, Something},
+};
 
 /// What a write may have changed of that which is kept.
 #[derive(Clone, Debug)]
@@ -52,17 +39,11 @@ pub(super) struct Memory {
 }
 
 struct State {
-    kept: LruCache<Key, Kept>,
-    bytes: usize,
+    kept: Room<()>,
     /// The count of commits at which all that is kept is true.
     as_of: Option<Count>,
     /// The writer of this process commits just now: a count that moves on is his.
     committing: bool,
-}
-
-struct Kept {
-    value: Arc<dyn Any + Send + Sync>,
-    bytes: usize,
 }
 
 /// What came of asking.
@@ -100,8 +81,7 @@ impl Memory {
     pub(super) fn new(database: &Path) -> io::Result<Self> {
         let mut index = database.as_os_str().to_owned();
         index.push("-shm");
-        let kept = LruCache::new_unbounded();
-        let state = State { kept, bytes: 0, as_of: None, committing: false };
+        let state = State { kept: Room::new(), as_of: None, committing: false };
         Ok(Self { commits: Commits(ManuallyDrop::new(File::open(index)?)), state: Mutex::new(state) })
     }
 
@@ -131,8 +111,8 @@ impl Memory {
         let mut state = self.lock();
         // A commit of this process may be visible and not yet be taken account of
         if reading.0.is_some() && state.as_of == reading.0 && self.commits.count() == reading.0 {
-            let value: Arc<dyn Any + Send + Sync> = Arc::<T>::clone(value);
-            state.insert(key, Kept { value, bytes });
+            let value: Something = Arc::<T>::clone(value);
+            state.kept.insert(key, Kept { value, bytes, note: () });
         }
     }
 
@@ -172,18 +152,8 @@ impl State {
     /// Drops everything if it was another process that moved the count on.
     fn catch_up(&mut self, now: Option<Count>) {
         if self.as_of != now && !self.committing {
-            self.clear();
+            self.kept.clear();
             self.as_of = now;
-        }
-    }
-
-    fn insert(&mut self, key: Key, kept: Kept) {
-        self.bytes += kept.bytes;
-        let before = self.kept.insert(key, kept);
-        self.bytes -= before.map_or(0, |before| before.bytes);
-        while self.bytes > MOST_BYTES {
-            let Some((_, oldest)) = self.kept.remove_lru() else { return };
-            self.bytes -= oldest.bytes;
         }
     }
 
@@ -193,17 +163,12 @@ impl State {
                 Touched::Nothing => {}
                 Touched::Agent(agent) => {
                     for key in [Key::Metadata(agent.clone()), Key::Values(agent.clone())] {
-                        self.bytes -= self.kept.remove(&key).map_or(0, |kept| kept.bytes);
+                        self.kept.remove(&key);
                     }
                 }
-                Touched::Anything => return self.clear(),
+                Touched::Anything => return self.kept.clear(),
             }
         }
-    }
-
-    fn clear(&mut self) {
-        self.kept.clear();
-        self.bytes = 0;
     }
 }
 
@@ -340,19 +305,5 @@ mod tests {
         let other = || case.sql.execute_batch("BEGIN IMMEDIATE; COMMIT; UPDATE t SET n = n + 1");
         case.memory.commit(&[], other).unwrap();
         assert!(!case.is_kept(&key));
-    }
-
-    #[test]
-    fn there_is_an_end_of_room() {
-        let case = Case::new();
-        let keys: Vec<_> = (0..4).map(|n| Key::Token(vec![n])).collect();
-        for key in &keys {
-            case.keep(key, MOST_BYTES / 3);
-            assert!(case.is_kept(&keys[0]) && case.is_kept(key));
-        }
-        assert!(!case.is_kept(&keys[1]) && case.is_kept(&keys[2]));
-        // What alone is too much is not kept, and takes the rest with it
-        case.keep(&keys[1], MOST_BYTES + 1);
-        assert!(!keys.iter().any(|key| case.is_kept(key)) && case.memory.lock().bytes == 0);
     }
 }

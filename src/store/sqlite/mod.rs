@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use checkpoint::Checkpoints;
 pub(super) use connection::Connection;
 use memory::Memory;
-pub(super) use memory::{Key, Touched};
+pub(super) use memory::Touched;
 pub(super) use queue::Queue;
 pub(super) use readers::Readers;
 pub(super) use rusqlite::{Result, Row, types::ValueRef};

@@ -17,10 +17,10 @@ use sea_orm::{ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, Que
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Connection, Key,
+    Connection,
     memory::{Memory, Recalled},
 };
-use crate::store::Error;
+use crate::store::{Error, room::Key};
 
 /// How many there are. More would not read faster: each read takes a processor.
 const READERS: usize = 4;
