@@ -7,6 +7,7 @@
 //! somebody changes by hand, past all servers and without touching the agent's row, count [`TRUSTED`] later.
 
 use std::{
+    array,
     borrow::Cow,
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -39,7 +40,8 @@ pub(super) type Reading = Engine<Batcher<Lookups>, sqlite::Readers>;
 /// Looks up what many ask for, in one statement.
 pub(super) struct Lookups {
     pool: Pool,
-    text: String,
+    /// The statement for each set of kinds that may be asked for (their bits).
+    texts: [String; 1 << KINDS],
     memory: Option<Mutex<Room<Version>>>,
 }
 
@@ -95,7 +97,17 @@ impl Lookups {
     pub(super) fn new(pool: Pool, has_versions: bool) -> Self {
         let version = if has_versions { "xmin::text" } else { "'unknown'" };
         let memory = has_versions.then(|| Mutex::new(Room::new()));
-        Self { pool, text: text(version), memory }
+        Self { pool, texts: array::from_fn(|kinds| text(kinds, version)), memory }
+    }
+
+    fn statement(&self, asked: &[Asked<'_>; KINDS]) -> Statement {
+        let is_asked = asked.iter().enumerate().filter(|(_, asked)| !asked.0.is_empty());
+        let (kinds, parameters) = is_asked.fold((0, Vec::new()), |(kinds, mut parameters), (kind, asked)| {
+            parameters.extend(asked.parameters());
+            (kinds | 1 << kind, parameters)
+        });
+        let text = self.texts.get(kinds).map_or("", String::as_str);
+        Statement::from_sql_and_values(DbBackend::Postgres, text, parameters)
     }
 
     fn recall(&self, key: &Key) -> Option<(Something, Version)> {
@@ -134,9 +146,7 @@ impl Together for Lookups {
             }
         }
         let since = Instant::now();
-        let parameters = asked.iter().flat_map(Asked::parameters);
-        let statement = Statement::from_sql_and_values(DbBackend::Postgres, &self.text, parameters);
-        for row in self.pool.query_all_raw(statement).await? {
+        for row in self.pool.query_all_raw(self.statement(&asked)).await? {
             let (key, xmin, content) = read(&row, &asked)?;
             let Some((xmin, content)) = xmin.zip(content) else {
                 found.insert(key, None);
@@ -163,28 +173,30 @@ fn kind(key: &Key) -> usize {
     }
 }
 
-/// Gives a row for everything that has another version than the one that is kept: of which kind it is, at which place it was
-/// asked for, its version and its content, which are NULL where there is none.
-fn text(version: &str) -> String {
-    let kinds: [_; KINDS] = [
+/// The statement for those kinds whose bits are set. It gives a row for everything that has another version than the one that
+/// is kept: of which kind it is, at which place it was asked for, its version and its content, which are NULL where there is
+/// none.
+fn text(kinds: usize, version: &str) -> String {
+    let all: [_; KINDS] = [
         ("tokens", "hash = decode(asked.key, 'hex')", tokens::CONTENT),
         ("agents", "id = asked.key", &metadata::Row::statements().content),
         ("agents", "id = asked.key", &secrets::Row::statements().content),
     ];
-    let of_kind = |(number, (table, is_it, content)): (usize, (&str, &str, &str))| {
+    let asked = all.into_iter().enumerate().filter(|(kind, _)| kinds & 1 << kind != 0);
+    let parts = asked.enumerate().map(|(place, (kind, (table, is_it, content)))| {
         // Behind OFFSET each is looked up by itself, whatever PostgreSQL knows of the table
         format!(
-            "SELECT {number}::bigint, asked.place, now.version, now.content \
+            "SELECT {kind}::bigint, asked.place, now.version, now.content \
              FROM unnest(${keys}::text[], ${versions}::text[]) WITH ORDINALITY AS asked(key, version, place) \
              LEFT JOIN LATERAL (SELECT {version} AS version, \
              CASE WHEN {version} <> asked.version THEN {content} END AS content \
              FROM {table} WHERE {table}.{is_it} OFFSET 0) AS now ON true \
              WHERE now.version IS DISTINCT FROM asked.version",
-            keys = 2 * number + 1,
-            versions = 2 * number + 2,
+            keys = 2 * place + 1,
+            versions = 2 * place + 2,
         )
-    };
-    kinds.into_iter().enumerate().map(of_kind).collect::<Vec<_>>().join(" UNION ALL ")
+    });
+    parts.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 impl Asked<'_> {

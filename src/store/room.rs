@@ -45,7 +45,7 @@ impl<N> Room<N> {
     }
 
     pub(super) fn get(&mut self, key: &Key) -> Option<&Kept<N>> {
-        self.kept.get(key).map(|kept| &*kept)
+        self.kept.get(key)
     }
 
     pub(super) fn insert(&mut self, key: Key, kept: Kept<N>) {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use sea_orm::{
-    ColumnTrait as _, Condition, ConnectionTrait, DbBackend, EntityTrait as _, QueryFilter as _, Statement,
+    ColumnTrait as _, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _, QueryFilter as _,
+    Statement,
 };
 
 use super::{Change, Job, tables::Written};
@@ -100,9 +101,7 @@ impl Outcome {
     async fn write(&self, session: &Session, agent: &AgentId) -> Result<(), Error> {
         let Written { secrets, deleted, overlaps, events, answers } = &self.written;
         secrets.insert(session).await?;
-        for few in deleted.chunks(DELETED_AT_ONCE) {
-            delete(session, few).await?;
-        }
+        delete(session, deleted).await?;
         for (agent, name, until) in overlaps {
             previous::keep_until(*until).filter(of_key(agent, name)).exec(session).await?;
         }
@@ -114,9 +113,22 @@ impl Outcome {
     }
 }
 
-async fn delete(connection: &impl ConnectionTrait, secrets: &[(AgentId, SecretName)]) -> Result<(), Error> {
-    let is_one = secrets.iter().fold(Condition::any(), |any, (agent, name)| any.add(of_key(agent, name)));
-    secret::Entity::delete_many().filter(is_one).exec(connection).await?;
+async fn delete(session: &Session, secrets: &[(AgentId, SecretName)]) -> Result<(), Error> {
+    match session {
+        Engine::Postgres(transaction) => {
+            for few in secrets.chunks(DELETED_AT_ONCE) {
+                let is_one =
+                    few.iter().fold(Condition::any(), |any, (agent, name)| any.add(of_key(agent, name)));
+                secret::Entity::delete_many().filter(is_one).exec(transaction).await?;
+            }
+        }
+        Engine::Sqlite(connection) => {
+            for (agent, name) in secrets {
+                let text = "DELETE FROM secrets WHERE agent_id = ? AND name = ?";
+                connection.execute(text, &[agent.as_str().into(), name.as_str().into()])?;
+            }
+        }
+    }
     Ok(())
 }
 
