@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{ConnectOptions as _, PgConnection, pool::PoolOptions, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, pool::PoolOptions, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -134,16 +134,15 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         tasks.spawn(scout.follow(post, calls));
         (pool, Some(call))
     };
+    let shares = Shares::of(config.max_connections as usize);
     let lines = Lines {
         pool: pool.clone(),
         moves: moves.clone(),
         limit: config.statement_timeout,
         tasks: tasks.clone(),
     };
-    // The rest is for transactions
-    let most = config.max_connections as usize * 3 / 4;
-    let kept = Kept::new(lines.clone(), most.max(1), config.acquire_timeout);
-    let reader = Pool::new(lines, kept, deaths, config.acquire_timeout, scout);
+    let kept = Kept::new(lines.clone(), shares.statements, config.acquire_timeout);
+    let reader = Pool::new(lines, kept, shares.transactions, deaths, config.acquire_timeout, scout);
     let announcer = if config.notifications {
         Announcer::postgres(reader.clone(), pool, moves, tasks)
     } else {
@@ -151,6 +150,22 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
     };
     let (reader, writer) = (Engine::Postgres(reader.clone()), Engine::Postgres(reader));
     Ok(Store::new(reader, writer, announcer, config.batching, tasks))
+}
+
+/// How many connections are for what, so that nothing has to wait until all of something else is done. One more listens, and
+/// one asks for readiness.
+struct Shares {
+    /// Each for a statement at a time.
+    statements: usize,
+    /// Each for a transaction, which may wait for a lock.
+    transactions: usize,
+}
+
+impl Shares {
+    fn of(all: usize) -> Self {
+        let statements = (all / 2).max(1);
+        Self { statements, transactions: all.saturating_sub(statements + 2).max(1) }
+    }
 }
 
 /// Waits for a server that takes writes.
@@ -165,16 +180,16 @@ async fn find(hosts: &Hosts, limit: Duration) -> Result<(PgConnectOptions, PgCon
 }
 
 fn pool_options(config: &Config, deaths: &Deaths, moves: &Moves) -> PoolOptions<sqlx::Postgres> {
-    let (deaths, moves) = (deaths.clone(), moves.clone());
+    let (deaths, moves, limit) = (deaths.clone(), moves.clone(), config.statement_timeout);
     PoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)
         // A proxy may still lead to the server that was the right one a moment ago
-        .after_connect(|connection, _usage| {
+        .after_connect(move |connection, _usage| {
             Box::pin(async move {
                 expect_writable(connection).await?;
-                plan_once(connection).await;
+                prepare(connection, limit).await;
                 Ok(())
             })
         })
@@ -182,24 +197,33 @@ fn pool_options(config: &Config, deaths: &Deaths, moves: &Moves) -> PoolOptions<
             // The server before may be one that would have to be waited for
             let is_left = moves.borrow().is_some_and(|at| usage.age > at.elapsed());
             let is_suspect = usage.idle_for > TRUSTED_IDLE || deaths.may_concern(usage.idle_for);
+            let deaths = deaths.clone();
             Box::pin(async move {
                 if is_left {
                     return Ok(false);
                 }
                 if is_suspect {
-                    expect_writable(connection).await?;
+                    expect_writable(connection).await.inspect_err(|_dead| deaths.note())?;
                 }
                 Ok(true)
             })
         })
 }
 
-/// Has PostgreSQL plan a prepared statement once. For the arrays that we ask with it takes a plan of each call's own for
-/// the cheaper one, and planning then takes several times as long as the look-up in an index that comes out of it. What
-/// does not know the setting plans as it likes.
-async fn plan_once(connection: &mut PgConnection) {
-    if let Err(error) = sqlx::raw_sql("SET plan_cache_mode = force_generic_plan").execute(connection).await {
-        tracing::debug!(%error, "statements are planned each time");
+/// What our connections are set to, each of which what speaks PostgreSQL may not know; it then does as it likes.
+///
+/// A prepared statement is planned once: for the arrays that we ask with PostgreSQL takes a plan of each call's own for the
+/// cheaper one, and planning then takes several times as long as the look-up in an index that comes out of it. It is not
+/// compiled either, which PostgreSQL does for each call anew where its plan looks dear: a table that was not analyzed yet
+/// is enough, and takes milliseconds. And what nobody waits for any more ends on the server too, also where it waits for a
+/// lock.
+async fn prepare(connection: &mut PgConnection, limit: Duration) {
+    let limit = format!("SET statement_timeout = {}", limit.as_millis());
+    for setting in ["SET plan_cache_mode = force_generic_plan", "SET jit = off", &limit] {
+        let set = sqlx::raw_sql(AssertSqlSafe(setting.to_owned())).execute(&mut *connection).await;
+        if let Err(error) = set {
+            tracing::debug!(%error, setting, "a setting is not known");
+        }
     }
 }
 

@@ -128,6 +128,7 @@ impl Lookups {
             let (key, xmin, content) = read(&row, &asked)?;
             let Some((xmin, content)) = xmin.zip(content) else {
                 found.insert(key, None);
+                self.forget(key);
                 continue;
             };
             let (value, bytes) = parse(key, &content)?;
@@ -143,6 +144,12 @@ impl Lookups {
         let age = note.since.elapsed();
         // Another server that has taken over may have given a number that was lost with the one before to something else
         (age < TRUSTED && !self.pool.has_died_within(age)).then(|| (Arc::clone(value), note.clone()))
+    }
+
+    fn forget(&self, key: &Key) {
+        if let Some(memory) = &self.memory {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        }
     }
 
     fn keep(&self, key: &Key, kept: Kept<Version>) {

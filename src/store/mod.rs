@@ -74,6 +74,8 @@ use writer::Writer;
 pub struct Store {
     reader: Reader,
     lookups: lookups::Reading,
+    /// Of what may be large, so that nothing small waits behind it.
+    values: lookups::Reading,
     writer: Writer,
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
@@ -84,9 +86,6 @@ pub struct Store {
 
 /// By what the database is read.
 type Reader = Engine<Pool, sqlite::Readers>;
-
-/// How many look-ups may be under way.
-const LOOKUP_LANES: usize = 1;
 
 // === impl Store ===
 
@@ -100,14 +99,15 @@ impl Store {
         tasks: &TaskTracker,
     ) -> Self {
         let lanes = |lanes| batching.then_some((lanes, tasks));
+        let lookups = || match &reader {
+            Engine::Postgres(pool) => {
+                Engine::Postgres(Batcher::new(Lookups::new(pool.clone(), batching), lanes(1)))
+            }
+            Engine::Sqlite(readers) => Engine::Sqlite(readers.clone()),
+        };
         Self {
-            lookups: match &reader {
-                Engine::Postgres(pool) => {
-                    let lookups = Lookups::new(pool.clone(), batching);
-                    Engine::Postgres(Batcher::new(lookups, lanes(LOOKUP_LANES)))
-                }
-                Engine::Sqlite(readers) => Engine::Sqlite(readers.clone()),
-            },
+            lookups: lookups(),
+            values: lookups(),
             changes: change::Changes::new(&writer, batching.then_some(tasks)),
             // One after the other: what waits meanwhile shares the next commit
             audit: Batcher::new(audit_queue::Recording(writer.clone()), lanes(1)),

@@ -19,7 +19,11 @@ use sea_orm::{
     ConnAcquireErr, ConnectionTrait, DatabaseConnection, DbBackend, DbErr, ExecResult, QueryResult,
     SqlxPostgresConnector, Statement,
 };
-use tokio::{sync::mpsc, time::timeout_at};
+use sqlx::pool::PoolOptions;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{timeout, timeout_at},
+};
 
 use super::{
     error::{is_contended, is_lost},
@@ -35,8 +39,9 @@ const IN_USE: Duration = Duration::from_secs(1);
 /// A pool of connections. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    /// For transactions.
     lines: Lines,
+    /// Who may begin a transaction.
+    transactions: Arc<Semaphore>,
     /// For single statements.
     kept: Arc<Kept>,
     deaths: Deaths,
@@ -60,11 +65,13 @@ impl Pool {
     pub(super) fn new(
         lines: Lines,
         kept: Kept,
+        transactions: usize,
         deaths: Deaths,
         patience: Duration,
         scout: Option<mpsc::Sender<()>>,
     ) -> Self {
-        Self { lines, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
+        let transactions = Arc::new(Semaphore::new(transactions));
+        Self { lines, transactions, kept: Arc::new(kept), deaths, patience, turns: Arc::default(), scout }
     }
 
     /// Whether a connection was found dead so lately.
@@ -94,7 +101,12 @@ impl Pool {
 
     /// Begins a transaction. Who has lost a connection already waits for another until then only.
     pub(super) async fn begin(&self, until: Option<Instant>) -> Result<Transaction, DbErr> {
-        self.noted(in_time(until, Transaction::begin(&self.lines)).await)
+        let begun = async {
+            let place = timeout(self.patience, Arc::clone(&self.transactions).acquire_owned());
+            let place = place.await.map_err(|_elapsed| none_in_time())?.map_err(|_closed| none_in_time())?;
+            Transaction::begin(&self.lines, place).await
+        };
+        self.noted(in_time(until, begun).await)
     }
 
     /// Executes what does no harm if it is done twice, and again as a read.
@@ -108,9 +120,11 @@ impl Pool {
         self.noted(self.kept.query(statement, &self.deaths).await)
     }
 
-    /// The connections as they are, for what takes as long as it takes.
+    /// Other connections, without a limit on a statement, for what takes as long as it takes.
     pub(super) fn connections(&self) -> DatabaseConnection {
-        SqlxPostgresConnector::from_sqlx_postgres_pool(self.lines.pool.clone())
+        let options = PoolOptions::new().max_connections(2).acquire_timeout(self.patience);
+        let pool = options.connect_lazy_with((*self.lines.pool.connect_options()).clone());
+        SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
     }
 
     /// Passes an outcome on, and takes note if its connection was dead.
@@ -183,11 +197,12 @@ impl ConnectionTrait for Pool {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.kept.execute(statement, &self.deaths).await
+        self.noted(self.kept.execute(statement, &self.deaths).await)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.lines.open().await?.run(sql).await
+        let run = async { self.lines.open().await?.run(sql).await };
+        self.noted(run.await)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {

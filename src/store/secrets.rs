@@ -70,7 +70,7 @@ impl Store {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<Arc<AgentWith<SealedSecret>>>, Error> {
-        self.lookups.agent::<Row>(tenant, id).await
+        self.values.agent::<Row>(tenant, id).await
     }
 }
 

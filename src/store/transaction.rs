@@ -4,27 +4,30 @@ use std::fmt;
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 
 use super::line::{Line, Lines};
 
 /// Rolled back when dropped.
-pub(super) struct Transaction(Mutex<Line>);
+pub(super) struct Transaction {
+    line: Mutex<Line>,
+    _place: OwnedSemaphorePermit,
+}
 
 impl Transaction {
     /// Begins one on a connection of its own.
-    pub(super) async fn begin(lines: &Lines) -> Result<Self, DbErr> {
+    pub(super) async fn begin(lines: &Lines, place: OwnedSemaphorePermit) -> Result<Self, DbErr> {
         let mut line = lines.open().await?;
         line.begin().await?;
-        Ok(Self(Mutex::new(line)))
+        Ok(Self { line: Mutex::new(line), _place: place })
     }
 
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        self.0.into_inner().end("COMMIT").await
+        self.line.into_inner().end("COMMIT").await
     }
 
     pub(super) async fn roll_back(self) -> Result<(), DbErr> {
-        self.0.into_inner().end("ROLLBACK").await
+        self.line.into_inner().end("ROLLBACK").await
     }
 }
 
@@ -41,11 +44,11 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.0.lock().await.execute(statement).await
+        self.line.lock().await.execute(statement).await
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.0.lock().await.run(sql).await
+        self.line.lock().await.run(sql).await
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
@@ -53,6 +56,6 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.0.lock().await.query(statement).await
+        self.line.lock().await.query(statement).await
     }
 }

@@ -51,6 +51,7 @@ mod parity;
 mod patterns;
 mod postgres;
 mod readme;
+mod repeats;
 mod rest;
 mod rewrap;
 mod rotation;

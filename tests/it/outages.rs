@@ -7,6 +7,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::join_all};
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -122,6 +123,46 @@ async fn a_lost_way_to_the_database_is_noticed_by_who_listens() {
     relay.lose_clients();
     for word in ["no word of changes", "there is word of changes"] {
         eventually(word, async || server.log().contains(word).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_an_agent_keeps_nobody_else_waiting() {
+    let Some(cluster) = Cluster::start() else { return };
+    let database = cluster.create_database().await;
+    let url = database.url().to_owned();
+    let (mut sql, mut holder) =
+        (PgConnection::connect(&url).await.unwrap(), PgConnection::connect(&url).await.unwrap());
+    let server = Server::start(Database::Postgres(database));
+    let rest = server.rest();
+    let (taken, other) = (server.deploy("taken").await, server.deploy("other").await);
+    let lock = AssertSqlSafe(format!("BEGIN; SELECT FROM agents WHERE id = '{taken}' FOR UPDATE"));
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let path = secrets_of(&taken);
+    let sets = (0..40).map(|n| rest.patch(&path).json(&json!({"secrets": {"A": n.to_string()}})).send());
+    let others = async {
+        let waiting = "SELECT count(*) > 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        eventually("sets that wait", async || {
+            let waits: bool = sqlx::query_scalar(waiting).fetch_one(&mut sql).await.unwrap();
+            waits.then_some(())
+        })
+        .await;
+        // More than there are connections
+        let calls = (0..40).map(|n| {
+            let (rest, other) = (&rest, &other);
+            async move {
+                let set = rest.patch(&secrets_of(other)).json(&json!({"secrets": {format!("K{n}"): "k"}}));
+                assert_eq!(set.send().await.status, 200);
+                assert_eq!(rest.get(&secrets_of(other)).send().await.status, 200);
+            }
+        });
+        join_all(calls).await;
+        assert_eq!(server.ops().get("/readyz").send().await.status, 200);
+        sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    };
+    let (sets, ()) = tokio::join!(join_all(sets), others);
+    for set in sets {
+        assert_eq!(set.status, 200, "{}", set.text());
     }
 }
 

@@ -28,12 +28,16 @@ impl MigrationTrait for Migration {
         index.and_where(Expr::col("previous_until").is_not_null());
         manager.create_index(index).await?;
         let mut index = Index::create();
-        index.name("audit_events_run").table("audit_events").col("agent_id").col("run_id").col("id");
+        index.name("audit_events_named_run").table("audit_events").col("agent_id").col("run_id").col("id");
+        // Sets and deletes have no run, and pay for none
+        index.and_where(Expr::cust("run_id <> ''"));
         manager.create_index(index).await
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        manager.drop_index(Index::drop().name("audit_events_run").table("audit_events").to_owned()).await?;
+        manager
+            .drop_index(Index::drop().name("audit_events_named_run").table("audit_events").to_owned())
+            .await?;
         manager.drop_index(Index::drop().name("secrets_previous_until").table("secrets").to_owned()).await?;
         for name in COLUMNS {
             manager.alter_table(Table::alter().table("secrets").drop_column(name).take()).await?;

@@ -133,6 +133,12 @@ impl Memory {
         let committed = commit();
         let mut state = self.lock();
         state.committing = false;
+        if committed.is_err() {
+            // Whoever has moved it on meanwhile: it was not this commit, or not this one alone
+            state.kept.clear();
+            state.as_of = None;
+            return committed;
+        }
         // Nobody else can have moved it on before this commit, and who has written nothing did not do so either
         if !touched.is_empty() && self.commits.count() != before {
             state.forget(touched);
@@ -293,13 +299,20 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_that_fails_or_writes_nothing_drops_nothing() {
+    fn a_transaction_that_writes_nothing_drops_nothing_and_one_that_fails_everything() {
         let case = Case::new();
         let key = Key::Token(vec![1]);
         case.keep(&key, 1);
         case.memory.commit(&[], || case.sql.execute_batch("BEGIN IMMEDIATE; COMMIT")).unwrap();
         assert!(case.is_kept(&key));
-        assert!(case.memory.commit(&[Touched::Anything], || Err(())).is_err());
+        // What a commit that fails has done, and who has come before the next, nobody knows
+        let failing = || {
+            case.sql.execute_batch("BEGIN IMMEDIATE; UPDATE t SET n = n + 1; COMMIT").unwrap();
+            Err(())
+        };
+        assert!(case.memory.commit(&[Touched::Nothing], failing).is_err());
+        assert!(!case.is_kept(&key));
+        case.keep(&key, 1);
         assert!(case.is_kept(&key));
         // Where it has written nothing it was another who moved the count on
         let other = || case.sql.execute_batch("BEGIN IMMEDIATE; COMMIT; UPDATE t SET n = n + 1");
