@@ -24,7 +24,7 @@ limit=90 # seconds for anything that is waited for
 home=${1:-127.0.0.1}
 declare -A address=([m1]=${2:-127.0.0.11} [m2]=${3:-127.0.0.12} [m3]=${4:-127.0.0.13})
 
-trap '' HUP INT TERM # ours is the last hand on the cluster
+trap '' HUP INT TERM PIPE # ours is the last hand on the cluster, also when nobody hears the answers
 umask 077
 cd /
 exec 3>&1 4<&0 >/dev/null </dev/null
