@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # check-long.sh [CASE…]: what is looked at before a release, or only these of it: two nodes, nodes that go, a database
 # that fails over, autoscaling, kills, failures. `just cluster-test-long`
-# `failover-silence` is run by its name alone: the database's machine is gone without a word.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
@@ -20,7 +19,6 @@ if [[ ${1:-} == inside ]]; then
         "$here/metrics.sh"
         "$here/cases/$case.sh"
         ;;
-      failover-silence) "$here/cases/failover.sh" silence ;;
       *) "$here/cases/$case.sh" ;;
     esac
   done
@@ -30,7 +28,7 @@ fi
 
 [[ $# -gt 0 ]] || set -- "${cases[@]}"
 for case in "$@"; do
-  [[ " ${cases[*]} failover-silence " == *" $case "* ]] || fail "there is no case $case, but these: ${cases[*]}"
+  [[ " ${cases[*]} " == *" $case "* ]] || fail "there is no case $case, but these: ${cases[*]}"
 done
 "$here/build-kubernetes.sh"
 long=()

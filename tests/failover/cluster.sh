@@ -2,18 +2,18 @@
 # cluster.sh [HOME MEMBER MEMBER MEMBER]
 # Keeps one throw-away PostgreSQL of three members, which Patroni leads, for the process that holds our standard input.
 #
-# Everything listens on 127.0.0.1, on ports that are free: etcd (one member: its own failover is not what is tried
-# here), three times PostgreSQL and its Patroni, and HAProxy, which leads to the primary. Where addresses of this
-# machine are given, each member listens on its own and the rest at HOME, on the ports that they usually have:
-# PostgreSQL, and HAProxy in its place, on 5432. The first line of output is
-#   started PRIMARY_PROXY MEMBER MEMBER MEMBER       ports, of PostgreSQL; superuser "postgres" with password "drill"
+# At HOME are etcd (one member: its own failover is not what is tried here) and HAProxy, which leads to the primary; at
+# each MEMBER are PostgreSQL and its Patroni. Without addresses they are 127.0.0.1, 127.0.0.11, 127.0.0.12 and 127.0.0.13,
+# with ports that are free; else addresses of this machine, with the ports that all of it usually has: PostgreSQL, and
+# HAProxy in its place, on 5432. The first line of output is
+#   started PRIMARY_PROXY MEMBER MEMBER MEMBER       ADDRESS:PORT of each; superuser "postgres" with password "drill"
 # Then come commands, each answered by one line, or by "failed WHY" after the logs on standard error:
 #   leader               which member leads: "leader m2"
 #   switchover           the leader hands over in order: "switchover m2"
 #   kill-postgres        SIGKILL to all of the leader's PostgreSQL: "killed m2"
 #   kill-member          SIGKILL to the leader's Patroni and all of its PostgreSQL: "killed m2"
 #   lose-member          the same after nothing reaches or leaves the leader's address any more, so that nobody is told,
-#                        as with a machine that is gone; only as root and with addresses: "killed m2"
+#                        as with a machine that is gone; only as root and with nft: "killed m2"
 #   return MEMBER        starts its Patroni again where that is gone, and waits until it follows the leader: "returned m2"
 # When the input ends, which it also does when the process that held it is killed, all of it is ended and deleted.
 set -euo pipefail
@@ -22,9 +22,9 @@ members=(m1 m2 m3)
 programs=/usr/lib/postgresql/15/bin
 limit=90 # seconds for anything that is waited for
 home=${1:-127.0.0.1}
-declare -A address=([m1]=${2:-$home} [m2]=${3:-$home} [m3]=${4:-$home})
+declare -A address=([m1]=${2:-127.0.0.11} [m2]=${3:-127.0.0.12} [m3]=${4:-127.0.0.13})
 
-trap '' HUP INT TERM # ours is the last hand on the cluster
+trap '' HUP INT TERM PIPE # ours is the last hand on the cluster, also when nobody hears the answers
 umask 077
 cd /
 exec 3>&1 4<&0 >/dev/null </dev/null
@@ -206,7 +206,7 @@ postgres_of() {
 
 start() {
   local name ports=(2379 2380 5432 5432 5432 5432 8008 8008 8008)
-  if [[ $home == 127.0.0.1 ]]; then
+  if [[ $# -eq 0 ]]; then
     read -ra ports < <(free_ports 9)
   fi
   etcd=${ports[0]} etcd_peers=${ports[1]} proxy=${ports[2]}
@@ -226,7 +226,8 @@ start() {
   done
   in_folder haproxy haproxy -db -f "$folder/haproxy.cfg"
   eventually "three members" is_whole || return 1
-  answer started "$proxy" "${database[m1]}" "${database[m2]}" "${database[m3]}"
+  answer started "$home:$proxy" "${address[m1]}:${database[m1]}" "${address[m2]}:${database[m2]}" \
+    "${address[m3]}:${database[m3]}"
 }
 
 switch_over() {
@@ -241,7 +242,7 @@ switch_over() {
 # Nothing reaches a member's address or leaves it any more, also not from here.
 silence() {
   local it=${address[$1]}
-  [[ $it != "$home" ]] && nft -f - <<END
+  nft -f - <<END
 table inet superserve_failover {
   chain in { type filter hook input priority raw; ip saddr $it drop; ip daddr $it drop; }
   chain out { type filter hook output priority raw; ip saddr $it drop; ip daddr $it drop; }
@@ -287,7 +288,7 @@ clean_up() {
   rm -rf "$folder"
 }
 
-if start; then
+if start "$@"; then
   while read -r command name <&4; do
     case $command in
       leader) eventually "a leader" find_leader && answer leader "$leader" ;;

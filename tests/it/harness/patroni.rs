@@ -14,8 +14,8 @@ pub(crate) struct Patroni {
     /// `None` once the guard was told to clean up.
     commands: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
-    /// `HAProxy`, then the members.
-    ports: Vec<u16>,
+    /// Address and port of `HAProxy`, then of the members.
+    servers: Vec<String>,
 }
 
 // === impl Patroni ===
@@ -37,22 +37,21 @@ impl Patroni {
             commands: guard.stdin.take(),
             answers: BufReader::new(guard.stdout.take().expect("stdout is a pipe")),
             guard,
-            ports: Vec::new(),
+            servers: Vec::new(),
         };
-        let ports = patroni.answer("started");
-        patroni.ports = ports.split(' ').map(|port| port.parse().expect("a port")).collect();
+        patroni.servers = patroni.answer("started").split(' ').map(str::to_owned).collect();
         patroni
     }
 
     /// The way through `HAProxy`.
     pub(crate) fn by_proxy(&self, database: &str) -> String {
-        format!("postgres://postgres:drill@127.0.0.1:{}/{database}", self.ports[0])
+        format!("postgres://postgres:drill@{}/{database}", self.servers[0])
     }
 
     /// The way without it.
     pub(crate) fn by_hosts(&self, database: &str) -> String {
-        let hosts: Vec<_> = self.ports[1..].iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        format!("postgres://postgres:drill@{}/{database}?target_session_attrs=read-write", hosts.join(","))
+        let hosts = self.servers[1..].join(",");
+        format!("postgres://postgres:drill@{hosts}/{database}?target_session_attrs=read-write")
     }
 
     /// The leader hands over in order; its name.
@@ -68,6 +67,11 @@ impl Patroni {
     /// Kills the leader, Patroni and PostgreSQL; its name.
     pub(crate) fn kill_member(&mut self) -> String {
         self.ask("kill-member", "killed")
+    }
+
+    /// The leader is gone without a word, as with its machine; its name.
+    pub(crate) fn lose_member(&mut self) -> String {
+        self.ask("lose-member", "killed")
     }
 
     /// Waits until a member that led follows the one that leads now; starts it before where it is gone.
