@@ -1,4 +1,4 @@
-//! Writes down what was measured: tables for `docs/performance/`, JSON with every run, and a plot.
+//! Writes down what was measured: tables, JSON with every run, and a plot.
 
 use std::{fmt::Write as _, fs};
 
