@@ -5,7 +5,7 @@
 //! the less each of them costs. Where a database is spread over machines, a statement for many may cross them: there
 //! each goes by himself.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
+use std::{collections::VecDeque, fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -27,6 +27,11 @@ pub(super) trait Together: Send + Sync + 'static {
     /// The most at once: more would make the first wait long for the last.
     const AT_ONCE: usize;
 
+    /// Whether an item may go with these, which came before it. Who may not goes with those after them.
+    fn goes_with(_item: &Self::Item, _others: &[&Self::Item]) -> bool {
+        true
+    }
+
     /// Does it, and gives an outcome for each item, in their order.
     async fn run(&self, items: &[Self::Item]) -> Result<Vec<Self::Outcome>, Error>;
 }
@@ -43,6 +48,14 @@ pub(super) enum Batcher<W: Together> {
 pub(super) struct Waiting<W: Together> {
     item: W::Item,
     caller: oneshot::Sender<Result<W::Outcome, Error>>,
+}
+
+/// Those who wait at one lane.
+struct Lineup<W: Together> {
+    /// Who goes together next.
+    next: Vec<Waiting<W>>,
+    /// Who cannot go with them, in the order in which they came.
+    aside: VecDeque<Waiting<W>>,
 }
 
 // === impl Batcher ===
@@ -98,10 +111,10 @@ impl<W: Together> fmt::Debug for Batcher<W> {
 }
 
 async fn lane<W: Together>(work: Arc<W>, queue: Arc<Mutex<mpsc::Receiver<Waiting<W>>>>) {
-    let mut batch = Vec::with_capacity(W::AT_ONCE);
-    while gather(&mut *queue.lock().await, &mut batch).await {
+    let mut line = Lineup::<W> { next: Vec::new(), aside: VecDeque::new() };
+    while line.gather(&mut *queue.lock().await).await {
         // Who gave up waiting is owed nothing
-        let awaited = batch.drain(..).filter(|waiting| !waiting.caller.is_closed());
+        let awaited = line.next.drain(..).filter(|waiting| !waiting.caller.is_closed());
         let (items, callers): (Vec<_>, Vec<_>) =
             awaited.map(|Waiting { item, caller }| (item, caller)).unzip();
         if items.is_empty() {
@@ -109,29 +122,53 @@ async fn lane<W: Together>(work: Arc<W>, queue: Arc<Mutex<mpsc::Receiver<Waiting
         }
         if let Err(outage) = serve(work.as_ref(), &items, callers).await {
             // Who waits already has waited for the same connection, and is not let wait as long again
-            while let Some(Waiting { caller, .. }) =
-                queue.try_lock().ok().and_then(|mut it| it.try_recv().ok())
-            {
+            let waiting = || queue.try_lock().ok().and_then(|mut it| it.try_recv().ok());
+            for Waiting { caller, .. } in line.aside.drain(..).chain(std::iter::from_fn(waiting)) {
                 tell(caller, Err(outage.clone()));
             }
         }
     }
 }
 
-/// Takes what waits, once there is anything: also what those ask for who are ready to run. They go first for as long
-/// as that brings anything, which keeps nobody longer than it takes them to ask, and spares them a statement of their own.
-async fn gather<W: Together>(queue: &mut mpsc::Receiver<Waiting<W>>, batch: &mut Vec<Waiting<W>>) -> bool {
-    if queue.recv_many(batch, W::AT_ONCE).await == 0 {
-        return false;
+// === impl Lineup ===
+
+impl<W: Together> Lineup<W> {
+    /// Takes what waits, once there is anything: also what those ask for who are ready to run. They go first for as long
+    /// as that brings anything, which keeps nobody longer than it takes them to ask, and spares them a statement of their
+    /// own.
+    async fn gather(&mut self, queue: &mut mpsc::Receiver<Waiting<W>>) -> bool {
+        for waiting in std::mem::take(&mut self.aside) {
+            self.admit(waiting);
+        }
+        if self.next.is_empty() {
+            let Some(first) = queue.recv().await else { return false };
+            self.admit(first);
+        }
+        let mut before = 0;
+        while before < self.next.len() && self.has_room() {
+            before = self.next.len();
+            tokio::task::yield_now().await;
+            while self.has_room()
+                && let Ok(waiting) = queue.try_recv()
+            {
+                self.admit(waiting);
+            }
+        }
+        true
     }
-    let mut before = 0;
-    while before < batch.len() && batch.len() < W::AT_ONCE {
-        before = batch.len();
-        tokio::task::yield_now().await;
-        let more = std::iter::from_fn(|| queue.try_recv().ok());
-        batch.extend(more.take(W::AT_ONCE - before));
+
+    fn has_room(&self) -> bool {
+        self.next.len() < W::AT_ONCE && self.aside.len() < QUEUE
     }
-    true
+
+    fn admit(&mut self, waiting: Waiting<W>) {
+        let others: Vec<_> = self.next.iter().map(|other| &other.item).collect();
+        if self.next.len() < W::AT_ONCE && W::goes_with(&waiting.item, &others) {
+            self.next.push(waiting);
+        } else {
+            self.aside.push_back(waiting);
+        }
+    }
 }
 
 /// Does it for all, or where one fails, for each. Returns what kept it from a connection, if anything did.
@@ -249,6 +286,42 @@ mod tests {
             assert_eq!(other.await.unwrap().unwrap(), doubled);
         }
         assert_eq!(*sizes.lock().unwrap(), [3]);
+    }
+
+    /// Says how many went together. No two of the same go together.
+    struct Different;
+
+    #[async_trait]
+    impl Together for Different {
+        type Item = char;
+        type Outcome = usize;
+        const AT_ONCE: usize = 4;
+
+        fn goes_with(item: &char, others: &[&char]) -> bool {
+            !others.contains(&item)
+        }
+
+        async fn run(&self, items: &[char]) -> Result<Vec<usize>, Error> {
+            tokio::task::yield_now().await;
+            Ok(vec![items.len(); items.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn many_of_one_keep_no_other_waiting() {
+        let batcher = Batcher::start(Different, 1, &TaskTracker::new());
+        let told = StdMutex::new(Vec::new());
+        let asked = "aaaaaabac".chars().enumerate().map(async |(place, item)| {
+            let together = batcher.ask(item).await.unwrap();
+            told.lock().unwrap().push((place, item, together));
+        });
+        futures_util::future::join_all(asked).await;
+        let told = told.into_inner().unwrap();
+        let others = told.iter().position(|(_, item, _)| *item == 'c').unwrap();
+        assert!(others < 4, "{told:?}");
+        let same: Vec<_> =
+            told.iter().filter(|(_, item, _)| *item == 'a').map(|(place, _, _)| *place).collect();
+        assert!(same.is_sorted() && same.len() == 7, "{told:?}");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use sea_orm::{DbBackend, Statement, Value};
 
-use super::{Change, Fate, Job, Round, tables::Written};
+use super::{Change, Fate, Job, tables::Written};
 use crate::{
     domain::{AgentId, Revision},
     store::{
@@ -21,23 +21,23 @@ use crate::{
 /// An agent, the revision at which it was read, and what was decided about it.
 type Due = (AgentId, Revision, Change);
 
-/// Does a round, each change by itself wholly or not at all, and says of each what became of it.
-pub(super) async fn carry_out(pool: &Pool, round: &Round) -> Vec<Result<Fate, Error>> {
-    let left = match attempt(pool, round).await {
+/// Does jobs of which no two are about one agent, each by itself wholly or not at all, and says of each what became of it.
+pub(super) async fn carry_out(pool: &Pool, jobs: &[Arc<dyn Job>]) -> Vec<Result<Fate, Error>> {
+    let left = match attempt(pool, jobs).await {
         Ok(left) => left,
         // Nothing was written, and each waits for a connection as long as anybody, all at the same time
-        Err(error) if error.is_interrupted() => return round.iter().map(|_| Ok(Fate::Taken)).collect(),
-        // One bad change must not fail its neighbours; nothing of the round is written
-        Err(error) if round.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
-            let mut fates = Vec::with_capacity(round.len());
-            for job in round.chunks(1) {
+        Err(error) if error.is_interrupted() => return jobs.iter().map(|_| Ok(Fate::Taken)).collect(),
+        // One bad change must not fail its neighbours; nothing of them is written
+        Err(error) if jobs.len() > 1 && !matches!(error, Error::Unavailable(_)) => {
+            let mut fates = Vec::with_capacity(jobs.len());
+            for job in jobs.chunks(1) {
                 fates.push(fate(attempt(pool, job).await.map(|left| !left.is_empty())));
             }
             return fates;
         }
-        Err(error) => return round.iter().map(|_| fate(Err(error.clone()))).collect(),
+        Err(error) => return jobs.iter().map(|_| fate(Err(error.clone()))).collect(),
     };
-    round.iter().map(|job| fate(Ok(left.contains(&job.question().agent)))).collect()
+    jobs.iter().map(|job| fate(Ok(left.contains(&job.question().agent)))).collect()
 }
 
 fn fate(is_left: Result<bool, Error>) -> Result<Fate, Error> {
@@ -50,8 +50,8 @@ fn fate(is_left: Result<bool, Error>) -> Result<Fate, Error> {
 }
 
 /// Returns the agents that were left alone.
-async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>, Error> {
-    let questions: Vec<_> = round.iter().map(|job| job.question()).collect();
+async fn attempt(pool: &Pool, jobs: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>, Error> {
+    let questions: Vec<_> = jobs.iter().map(|job| job.question()).collect();
     let found = found::read(pool, &questions).await?;
     let decide = |job: &Arc<dyn Job>| {
         let agent = &job.question().agent;
@@ -63,7 +63,7 @@ async fn attempt(pool: &Pool, round: &[Arc<dyn Job>]) -> Result<HashSet<AgentId>
             change,
         ))
     };
-    let due: Vec<_> = round.iter().filter_map(decide).collect();
+    let due: Vec<_> = jobs.iter().filter_map(decide).collect();
     if due.is_empty() {
         return Ok(HashSet::new());
     }

@@ -15,7 +15,7 @@ mod in_order;
 mod tables;
 
 use std::{
-    collections::{HashSet, hash_map::RandomState},
+    collections::hash_map::RandomState,
     fmt,
     hash::BuildHasher as _,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -123,9 +123,6 @@ struct Deciding<T, E, F> {
     answer: Mutex<Option<Result<T, E>>>,
 }
 
-/// Jobs of which no two are about one agent.
-pub(super) type Round = Vec<Arc<dyn Job>>;
-
 // === impl Store ===
 
 impl Store {
@@ -214,58 +211,20 @@ impl Together for Lane {
     type Outcome = Result<Fate, Error>;
     const AT_ONCE: usize = 64;
 
+    /// The second change of an agent begins with what the first has left.
+    fn goes_with(job: &Arc<dyn Job>, others: &[&Arc<dyn Job>]) -> bool {
+        others.iter().all(|other| other.question().agent != job.question().agent)
+    }
+
     async fn run(&self, jobs: &[Arc<dyn Job>]) -> Result<Vec<Result<Fate, Error>>, Error> {
-        carry_out_on(&self.0, jobs.len(), rounds(jobs)).await
-    }
-}
-
-async fn carry_out_on(
-    pool: &Pool,
-    jobs: usize,
-    rounds: Vec<(Vec<usize>, Round)>,
-) -> Result<Vec<Result<Fate, Error>>, Error> {
-    let mut fates: Vec<_> = (0..jobs).map(|_| Ok(Fate::Taken)).collect();
-    let mut outage = None;
-    for (places, round) in rounds {
-        let outcomes = match &outage {
-            None => at_once::carry_out(pool, &round).await,
-            // Each round would wait as long for a connection, in vain
-            Some(error) => round.iter().map(|_| Err(Error::clone(error))).collect(),
-        };
-        for (place, outcome) in places.into_iter().zip(outcomes) {
-            if let Err(error) = &outcome
-                && error.is_outage()
-            {
-                outage = Some(error.clone());
-            }
-            if let Some(fate) = fates.get_mut(place) {
-                *fate = outcome;
-            }
+        let fates = at_once::carry_out(&self.0, jobs).await;
+        // Of all, so that those who wait for this lane are told too
+        let outage = |fate: &Result<_, Error>| fate.as_ref().err().filter(|it| it.is_outage()).cloned();
+        match fates.iter().map(outage).collect::<Option<Vec<_>>>() {
+            Some(outages) => outages.into_iter().next().map_or_else(|| Ok(fates), Err),
+            None => Ok(fates),
         }
     }
-    // Of all, so that those who wait for this lane are told too
-    match outage.filter(|_| fates.iter().all(|fate| fate.as_ref().is_err_and(Error::is_outage))) {
-        Some(outage) => Err(outage),
-        None => Ok(fates),
-    }
-}
-
-/// Jobs in rounds that can be done one after the other, and where each stands among all: in none of the rounds is an
-/// agent twice, and an agent's jobs keep the order in which they came.
-fn rounds(jobs: &[Arc<dyn Job>]) -> Vec<(Vec<usize>, Round)> {
-    let mut rounds: Vec<(HashSet<&AgentId>, Vec<usize>, Round)> = Vec::new();
-    for (place, job) in jobs.iter().enumerate() {
-        let agent = &job.question().agent;
-        let free = rounds.iter_mut().find(|(agents, _, _)| !agents.contains(agent));
-        if let Some((agents, places, round)) = free {
-            agents.insert(agent);
-            places.push(place);
-            round.push(Arc::clone(job));
-        } else {
-            rounds.push((HashSet::from([agent]), vec![place], vec![Arc::clone(job)]));
-        }
-    }
-    rounds.into_iter().map(|(_, places, round)| (places, round)).collect()
 }
 
 // === impl Deciding ===
