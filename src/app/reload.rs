@@ -1,38 +1,36 @@
-//! Reading the keyring again while the server runs.
+//! Reading the keyring again while the server runs, and what the server is called meanwhile.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
 
 use super::{
-    Running, StartError,
+    Running,
     keyring_file::{self, KeyringFileError},
 };
-use crate::service::Service;
-
-/// Where the keyring comes from, and who uses it.
-#[derive(Debug)]
-pub(super) struct KeyringSource {
-    pub(super) path: PathBuf,
-    pub(super) service: Service,
-}
+use crate::{config::Storage, service::KeyringSource};
 
 impl Running {
     /// Reads the keyring file again and uses what it holds, if it is a keyring that fits the database. Else the one
     /// before stays, and the log says why.
     pub async fn reload_keyring(&self) {
-        match self.keyring.reload().await {
-            Ok((primary, keys)) => tracing::info!(%primary, keys, "keyring read again"),
-            Err(error) => tracing::error!(%error, "the keyring cannot be used; the one before stays in use"),
-        }
+        self.service.reload_keyring().await;
     }
 }
 
-impl KeyringSource {
-    /// Says which key is the primary, and how many there are.
-    async fn reload(&self) -> Result<(String, usize), StartError> {
-        let keyring = keyring_file::load(&self.path)?;
-        let keyring = keyring.ok_or_else(|| KeyringFileError::Missing(self.path.clone()))?;
-        let told = (keyring.primary().id().to_string(), keyring.entries().count());
-        self.service.take_keyring(keyring).await?;
-        Ok(told)
-    }
+/// The keyring file as it is then.
+pub(super) fn source(storage: &Storage) -> KeyringSource {
+    let path = storage.keyring.clone();
+    KeyringSource::new(move || match keyring_file::load(&path) {
+        Ok(Some(keyring)) => Ok(keyring),
+        Ok(None) => Err(KeyringFileError::Missing(path.clone()).to_string()),
+        Err(error) => Err(error.to_string()),
+    })
+}
+
+/// What tells this server from the others of its database, and is the same after a restart: the machine, the address
+/// as it was given, and the data directory.
+pub(super) fn server_name(storage: &Storage, listen: SocketAddr) -> String {
+    let system = rustix::system::uname();
+    let directory =
+        std::path::absolute(&storage.data_dir).unwrap_or_else(|_as_given| storage.data_dir.clone());
+    format!("{} ({listen}, {})", system.nodename().to_string_lossy(), directory.display())
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     crypto::CryptoError,
-    domain::{AgentId, Faults, Revision, Scope, SecretName},
+    domain::{AgentId, Faults, KekId, Revision, Scope, SecretName},
     store::{self, Transient},
 };
 
@@ -68,6 +68,14 @@ pub enum Error {
         /// The secret; empty when it is the agent's data key.
         key: String,
     },
+    /// The agent's data key is wrapped by a key that this server has not.
+    #[error("this server does not have the key {kek}, which wraps the data key of {agent}")]
+    KeyUnavailable {
+        /// The agent.
+        agent: AgentId,
+        /// The key-encryption key.
+        kek: KekId,
+    },
     /// The database failed.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -102,6 +110,8 @@ pub enum Kind {
     RateLimited,
     /// Call again later.
     Unavailable,
+    /// Call again later: this server has no key for the agent yet.
+    KeyUnavailable,
     /// Call again with more time.
     TimedOut,
     /// Ask the operator: something stored is damaged.
@@ -131,6 +141,7 @@ impl Error {
             | Self::Store(
                 store::Error::Unavailable(_) | store::Error::Interrupted(_) | store::Error::Contended(_),
             ) => Kind::Unavailable,
+            Self::KeyUnavailable { .. } => Kind::KeyUnavailable,
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(
@@ -171,7 +182,7 @@ impl Transient for Error {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::AgentNotFound,
@@ -182,6 +193,7 @@ impl Kind {
         Self::RequiredSecretsMissing,
         Self::RateLimited,
         Self::Unavailable,
+        Self::KeyUnavailable,
         Self::TimedOut,
         Self::DataLoss,
         Self::Internal,
@@ -201,6 +213,7 @@ impl Kind {
             Self::RequiredSecretsMissing => "REQUIRED_SECRETS_MISSING",
             Self::RateLimited => "RATE_LIMITED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::KeyUnavailable => "KEY_UNAVAILABLE",
             Self::TimedOut => "TIMED_OUT",
             Self::DataLoss => "DATA_LOSS",
             Self::Internal => "INTERNAL",

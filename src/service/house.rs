@@ -1,5 +1,5 @@
 //! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
-//! under its primary key, and those who watch are informed.
+//! under its primary key, the others know of it and of its keys, and those who watch are informed.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -10,6 +10,7 @@ use super::{
     Error, Service,
     rewrap::{Step, Walk, wrapped_by},
 };
+use crate::{crypto::Keyring, domain::KekId};
 
 /// The pause between two looks. The first is at the start.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -29,7 +30,7 @@ const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
-        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.rewrap());
+        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.attend(), self.rewrap());
     }
 
     /// Clears values before that are not given out any more, from time to time.
@@ -50,6 +51,12 @@ impl Service {
     #[must_use]
     pub fn agents_left(&self) -> u64 {
         self.parts.agents_left.load(Ordering::Relaxed)
+    }
+
+    /// How many agents this server has brought under its primary key.
+    #[must_use]
+    pub fn agents_done(&self) -> u64 {
+        self.parts.agents_done.load(Ordering::Relaxed)
     }
 
     /// Wraps data keys anew where an older key than this server's primary wraps them. From newer ones none is taken:
@@ -77,8 +84,14 @@ impl Service {
     /// Goes through the agents once, and says whether there is nothing left to do.
     async fn rewrap_older(&self) -> Result<bool, Error> {
         let (store, keyring, random) = (&self.parts.store, self.parts.keyring.get(), &self.parts.random);
-        let older: Vec<_> = keyring.older_than_primary().map(|entry| entry.id().clone()).collect();
         let set_left = |left| self.parts.agents_left.store(left, Ordering::Relaxed);
+        let declared = self.parts.keyring.declared();
+        if declared.primary().id() != keyring.primary().id() {
+            // Until the last server has the primary key
+            set_left(wrapped_by(store, &older_than_primary(&declared)).await?);
+            return Ok(false);
+        }
+        let older = older_than_primary(&keyring);
         let found = if older.is_empty() { 0 } else { wrapped_by(store, &older).await? };
         set_left(found);
         if found == 0 {
@@ -88,6 +101,7 @@ impl Service {
         let mut walk = Walk::new(store, &keyring, random, older.clone(), REWRAPPED_AT_ONCE);
         while let Some(step) = walk.step().await? {
             sum += step;
+            self.parts.agents_done.fetch_add(step.rewrapped, Ordering::Relaxed);
             set_left(found.saturating_sub(sum.rewrapped));
             sleep(REWRAP_PAUSE).await;
         }
@@ -97,4 +111,8 @@ impl Service {
         tracing::info!(%primary, rewrapped, left, "data keys wrapped by the primary key");
         Ok(left == sum.unopened)
     }
+}
+
+fn older_than_primary(keyring: &Keyring) -> Vec<KekId> {
+    keyring.older_than_primary().map(|entry| entry.id().clone()).collect()
 }

@@ -16,6 +16,7 @@ mod delete_secret;
 mod effect;
 mod error;
 mod heavy;
+mod held;
 mod house;
 mod idempotency;
 mod keys;
@@ -23,6 +24,7 @@ mod overlap;
 mod page_token;
 mod plan;
 mod rewrap;
+mod roll;
 mod runtime;
 mod secrets;
 mod set_secrets;
@@ -39,17 +41,22 @@ pub use audit::{ListRuns, Run};
 pub use clock::Clock;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
-pub use keys::{KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key};
+pub use held::{KeyringSource, NotReady};
+pub use keys::{
+    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
+    survey as survey_keys,
+};
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use rewrap::{Rewrapping, rewrap_all};
+pub use roll::{begin_to_use, who_wraps_by};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
 pub use tokens::NewToken;
 
 use crate::{
-    crypto::{DataKey, Keyring, Random, WrappedKey},
+    crypto::{DataKey, Keyring, Random, UnwrapError, WrappedKey},
     domain::{Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId},
     store::{AgentRow, Store, Tx},
 };
@@ -64,13 +71,15 @@ pub struct Service {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    keyring: keys::Held,
+    name: String,
+    keyring: held::Held,
     random: Random,
     clock: Clock,
     limits: Limits,
     closing: CancellationToken,
-    /// How many agents wait to be wrapped anew.
+    /// How many agents wait to be wrapped anew, and how many this server has wrapped anew.
     agents_left: AtomicU64,
+    agents_done: AtomicU64,
     watched: watch::Watched,
     heavy: heavy::Heavy,
 }
@@ -80,8 +89,12 @@ struct Inner {
 pub struct Parts {
     /// The database.
     pub store: Store,
+    /// What this server is called among those of the database, also after a restart.
+    pub name: String,
     /// The key-encryption keys.
     pub keyring: Keyring,
+    /// Where they come from.
+    pub source: KeyringSource,
     /// Randomness.
     pub random: Random,
     /// Time.
@@ -107,19 +120,22 @@ impl Service {
     /// Puts the operations together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, keyring, random, clock, limits, closing } = parts;
+        let Parts { store, name, keyring, source, random, clock, limits, closing } = parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
-        let (keyring, agents_left) = (keys::Held::new(keyring), AtomicU64::default());
-        let parts = Inner { store, keyring, random, clock, limits, closing, agents_left, watched, heavy };
+        let parts = Inner {
+            store,
+            name,
+            keyring: held::Held::new(keyring, source),
+            random,
+            clock,
+            limits,
+            closing,
+            agents_left: AtomicU64::default(),
+            agents_done: AtomicU64::default(),
+            watched,
+            heavy,
+        };
         Self { parts: Arc::new(parts) }
-    }
-
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when it does not.
-    pub async fn ready(&self) -> Result<(), Error> {
-        Ok(self.parts.store.ping().await?)
     }
 
     /// Runs a write of this service in a transaction. See [`Store::write`].
@@ -131,10 +147,13 @@ impl Service {
         self.parts.store.write(operation).await
     }
 
-    /// Opens the data key of an agent.
+    /// Opens the data key of an agent. With [`Error::KeyUnavailable`] it is worth a [`Service::find_key`].
     fn data_key(&self, agent: &AgentRow) -> Result<DataKey, Error> {
         let wrapped = WrappedKey { kek: agent.key.kek.clone(), bytes: agent.key.bytes.clone() };
         self.parts.keyring.get().unwrap_key(&wrapped, &agent.tenant, &agent.id).map_err(|error| {
+            if let UnwrapError::UnknownKey(kek) = error {
+                return Error::KeyUnavailable { agent: agent.id.clone(), kek };
+            }
             tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
             Error::DataLoss { agent: agent.id.clone(), key: String::new() }
         })

@@ -53,6 +53,7 @@ mod postgres;
 mod readme;
 mod rest;
 mod rewrap;
+mod rollout;
 mod rotation;
 mod runs;
 mod runtime;
