@@ -12,6 +12,7 @@ use super::{
     StartError,
     first_run::{make_private_directory, require_database},
     keyring_file::{self, KeyringFileError},
+    reload::{key_set, remote_key},
 };
 use crate::{
     config::Storage,
@@ -171,21 +172,22 @@ pub fn generate_key(storage: &Storage, primary: bool) -> Result<KeyGenerated, St
 /// [`StartError`] when the database cannot be asked, or the keyring not be read.
 pub async fn key_status(storage: &Storage) -> Result<KeysStatus, StartError> {
     let keyring = keyring_file::load(&storage.keyring)?;
+    let own = key_set(remote_key(storage)?, keyring, &Random::new());
     let store = open(storage).await?;
-    let keys = survey_keys(&store, keyring.as_ref()).await?;
-    let problem = match &keyring {
-        Some(keyring) => match compare_keys(&store, keyring).await {
+    let keys = survey_keys(&store, own.as_ref()).await?;
+    let problem = match &own {
+        Some(own) => match compare_keys(&store, own).await {
             Err(KeyProblem::Failed(error)) => return Err(error.into()),
             compared => compared.err().map(StartError::from),
         },
         None => Some(KeyringFileError::Missing(storage.keyring.clone()).into()),
     };
-    let has = |id: &KekId| keyring.as_ref().and_then(|keyring| keyring.get(id));
-    let mut keys: Vec<_> = keys.into_iter().map(|key| status_of(has(&key.id), key)).collect();
+    let is_primary = |id: &KekId| own.as_ref().is_some_and(|own| own.primary() == id);
+    let mut keys: Vec<_> = keys.into_iter().map(|key| status_of(is_primary(&key.id), key)).collect();
     keys.sort_by_key(|key| key.state != KekState::Primary.as_str());
     let lacked_by = |keks: &[KekId]| {
-        let entries = keyring.iter().flat_map(|keyring| keyring.entries());
-        entries.filter(|entry| !keks.contains(entry.id())).map(|entry| entry.id().to_string()).collect()
+        let ids = own.iter().flat_map(|own| own.entries()).map(|(id, _)| id);
+        ids.filter(|id| !keks.contains(id)).map(ToString::to_string).collect()
     };
     let servers = store.servers().await?.into_iter().map(|server| ServerStatus {
         name: server.id,
@@ -195,11 +197,12 @@ pub async fn key_status(storage: &Storage) -> Result<KeysStatus, StartError> {
     Ok(KeysStatus { keys, servers: servers.collect(), problem })
 }
 
-fn status_of(entry: Option<KeyEntry<'_>>, key: KeyUse) -> KeyStatus {
-    let state = match (key.check, entry) {
-        (KeyCheck::Wrong, _) => "wrong",
-        (KeyCheck::Right, Some(entry)) => entry.state().as_str(),
-        (KeyCheck::Right | KeyCheck::Unknown, _) => "absent",
+fn status_of(is_primary: bool, key: KeyUse) -> KeyStatus {
+    let state = match key.check {
+        KeyCheck::Wrong => "wrong",
+        KeyCheck::Right if is_primary => KekState::Primary.as_str(),
+        KeyCheck::Right => KekState::DecryptOnly.as_str(),
+        KeyCheck::Unknown => "absent",
     };
     KeyStatus {
         id: key.id.to_string(),

@@ -74,15 +74,21 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
-    let (random, clock) = (Random::new(), Clock::system());
-    let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
-    let (name, source) = (reload::server_name(&storage, sockets.listen), reload::source(&storage));
-    let (random_, closing) = (random.clone(), stop.clone());
-    let service =
-        Service::new(Parts { store, name, keyring, source, random: random_, clock, limits, closing });
+    let (random, clock, remote) = (Random::new(), Clock::system(), reload::remote_key(&storage)?);
+    let keyring = keyring_file::load_or_create(&storage, remote.clone(), &store, &random, &clock).await?;
+    let service = Service::new(Parts {
+        name: reload::server_name(&storage, sockets.listen),
+        source: reload::source(&storage, remote, &random),
+        data_keys_good_for: storage.keys.data_keys_good_for,
+        store,
+        keyring,
+        random: random.clone(),
+        clock,
+        limits,
+        closing: stop.clone(),
+    });
     service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
-
     let metrics = Metrics::new();
     let (health, _) = tonic_health::server::health_reporter();
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
@@ -105,8 +111,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         background.clone(),
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
-    let tasks = background.clone();
-    let house = service.clone();
+    let (house, tasks) = (service.clone(), background.clone());
     background.spawn(async move { house.keep_house(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");

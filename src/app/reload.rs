@@ -1,12 +1,17 @@
-//! Reading the keyring again while the server runs, and what the server is called meanwhile.
+//! Where the keys come from, also again while the server runs, and what the server is called meanwhile.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
-    Running,
+    Running, StartError,
     keyring_file::{self, KeyringFileError},
 };
-use crate::{config::Storage, service::KeyringSource};
+use crate::{
+    config::{Provider, Storage},
+    crypto::{Keyring, Random},
+    kms::{KmsError, Transit},
+    service::{KeySet, KeyringSource, RemoteKey},
+};
 
 impl Running {
     /// Reads the keyring file again and uses what it holds, if it is a keyring that fits the database. Else the one
@@ -16,14 +21,51 @@ impl Running {
     }
 }
 
-/// The keyring file as it is then.
-pub(super) fn source(storage: &Storage) -> KeyringSource {
-    let path = storage.keyring.clone();
-    KeyringSource::new(move || match keyring_file::load(&path) {
-        Ok(Some(keyring)) => Ok(keyring),
-        Ok(None) => Err(KeyringFileError::Missing(path.clone()).to_string()),
-        Err(error) => Err(error.to_string()),
+/// The keyring file as it is then, and the key of the provider outside, if there is one.
+pub(super) fn source(storage: &Storage, remote: Option<RemoteKey>, random: &Random) -> KeyringSource {
+    let (path, random) = (storage.keyring.clone(), random.clone());
+    KeyringSource::new(move || {
+        let keyring = keyring_file::load(&path).map_err(|error| error.to_string())?;
+        key_set(remote.clone(), keyring, &random)
+            .ok_or_else(|| KeyringFileError::Missing(path.clone()).to_string())
     })
+}
+
+/// The key of the provider outside, if the settings name one.
+///
+/// # Errors
+/// [`KmsError`] when its settings cannot be used. It is not called yet.
+pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsError> {
+    match &storage.keys.provider {
+        Provider::File => Ok(None),
+        Provider::Transit(config) => {
+            let transit = Transit::new(config.clone())?;
+            Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
+        }
+    }
+}
+
+/// All keys there are; `None` if there is none.
+pub(super) fn key_set(
+    remote: Option<RemoteKey>,
+    keyring: Option<Keyring>,
+    random: &Random,
+) -> Option<KeySet> {
+    match (remote, keyring) {
+        (Some(remote), keyring) => Some(KeySet::of_provider(remote, keyring, random)),
+        (None, Some(keyring)) => Some(KeySet::of_keyring(keyring, random)),
+        (None, None) => None,
+    }
+}
+
+/// The keys that a command of an operator works with.
+///
+/// # Errors
+/// [`StartError`] when there is none.
+pub(super) fn keys_of(storage: &Storage) -> Result<KeySet, StartError> {
+    let keyring = keyring_file::load(&storage.keyring)?;
+    let keys = key_set(remote_key(storage)?, keyring, &Random::new());
+    Ok(keys.ok_or_else(|| KeyringFileError::Missing(storage.keyring.clone()))?)
 }
 
 /// What tells this server from the others of its database, and is the same after a restart: the machine, the address

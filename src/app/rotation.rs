@@ -7,13 +7,15 @@ use tokio::time::{Instant, sleep};
 use super::{
     StartError, keyring_file,
     keys::{KeyRefusal, find, load, open},
+    reload::{keys_of, remote_key},
 };
 use crate::{
-    config::Storage,
+    config::{Provider, Storage},
     crypto::{KekState, Keyring, Random},
     domain::KekId,
     service::{
-        Clock, Rewrapping, begin_to_use, check_keys, compare_keys, forget_key, rewrap_all, who_wraps_by,
+        Clock, KeySet, RemoteKey, Rewrapping, begin_to_use, check_keys, compare_keys, forget_key, rewrap_all,
+        who_wraps_by,
     },
     store::Store,
 };
@@ -75,17 +77,19 @@ pub async fn rotate_keys(
     rotation: Rotation<'_>,
     progress: impl FnMut(u64, u64),
 ) -> Result<KeysRotated, StartError> {
-    let random = Random::new();
-    let (keyring, before, store) = make_primary(storage, rotation).await?;
-    let agents = rewrap_all(&store, &keyring, &random, progress).await?;
-    Ok(KeysRotated { primary: keyring.primary().id().to_string(), before, agents })
+    let (keys, before, store) = make_primary(storage, rotation).await?;
+    let agents = rewrap_all(&store, &keys, progress).await?;
+    Ok(KeysRotated { primary: keys.primary().to_string(), before, agents })
 }
 
 /// Makes a key the primary in the keyring file, and says which was it before, if another one was.
 async fn make_primary(
     storage: &Storage,
     rotation: Rotation<'_>,
-) -> Result<(Keyring, Option<String>, Store), StartError> {
+) -> Result<(KeySet, Option<String>, Store), StartError> {
+    if let Some(remote) = remote_key(storage)? {
+        return use_remote(storage, remote, rotation.wait).await;
+    }
     let path = &storage.keyring;
     let lock = keyring_file::lock(path)?;
     let mut keyring = load(storage)?;
@@ -99,19 +103,42 @@ async fn make_primary(
     }
     let store = open(storage).await?;
     // It notes the key, too, before anything is wrapped under it
-    check_keys(&store, &keyring, Clock::system().now()).await?;
-    let use_begins = async || begin_to_use(&store, &wanted, "", Clock::system().now()).await;
-    let servers = until_nobody(rotation.wait, use_begins).await?;
-    if !servers.is_empty() {
-        return Err(KeyRefusal::NotEverywhere { id: wanted, servers }.into());
-    }
+    let random = Random::new();
+    check_keys(&store, &KeySet::of_keyring(keyring.clone(), &random), Clock::system().now()).await?;
+    begin(&store, &wanted, rotation.wait).await?;
     keyring.promote(&wanted);
     let is_another = before != wanted;
     if is_another {
         keyring_file::replace(path, &keyring)?;
     }
     drop(lock);
-    Ok((keyring, is_another.then(|| before.to_string()), store))
+    let keys = KeySet::of_keyring(keyring, &random);
+    Ok((keys, is_another.then(|| before.to_string()), store))
+}
+
+/// Where a provider outside wraps, the keyring file has no say: all that its keys wrap comes under that of the provider.
+async fn use_remote(
+    storage: &Storage,
+    remote: RemoteKey,
+    wait: Duration,
+) -> Result<(KeySet, Option<String>, Store), StartError> {
+    let id = remote.id.clone();
+    let keys = KeySet::of_provider(remote, keyring_file::load(&storage.keyring)?, &Random::new());
+    let store = open(storage).await?;
+    check_keys(&store, &keys, Clock::system().now()).await?;
+    begin(&store, &id, wait).await?;
+    Ok((keys, None, store))
+}
+
+/// Waits until all servers have a key, and notes that it is in use.
+async fn begin(store: &Store, id: &KekId, wait: Duration) -> Result<(), StartError> {
+    let servers =
+        until_nobody(wait, async || begin_to_use(store, id, "", Clock::system().now()).await).await?;
+    if servers.is_empty() {
+        Ok(())
+    } else {
+        Err(KeyRefusal::NotEverywhere { id: id.clone(), servers }.into())
+    }
 }
 
 /// Removes a key from the keyring if no agent of the database needs it, and no server uses it, or if its agents may be
@@ -125,14 +152,15 @@ pub async fn retire_key(storage: &Storage, retirement: Retirement<'_>) -> Result
     // A file that is only looked at may be where nothing can be written
     let lock = if only_check { None } else { Some(keyring_file::lock(&path)?) };
     let mut keyring = load(storage)?;
-    let id = removable(&keyring, id, storage)?;
+    let own = keys_of(storage)?;
+    let id = removable(&keyring, id, storage, only_check)?;
     let store = open(storage).await?;
     let servers = until_nobody(wait, async || who_wraps_by(&store, &id).await).await?;
     if !servers.is_empty() && lose == 0 {
         return Err(KeyRefusal::InUse { id, servers }.into());
     }
     // After nobody wraps by it any more: it gets no more agents
-    let keys = compare_keys(&store, &keyring).await?;
+    let keys = compare_keys(&store, &own).await?;
     let lost = keys.iter().find(|key| key.id == id).map_or(0, |key| key.agents);
     if lost > lose {
         return Err(KeyRefusal::Needed { id, agents: lost }.into());
@@ -158,7 +186,7 @@ pub fn remove_key(storage: &Storage, id: &str) -> Result<PathBuf, StartError> {
     let path = storage.keyring.clone();
     let _lock = keyring_file::lock(&path)?;
     let mut keyring = load(storage)?;
-    let id = removable(&keyring, id, storage)?;
+    let id = removable(&keyring, id, storage, false)?;
     keyring.remove(&id);
     keyring_file::replace(&path, &keyring)?;
     Ok(path)
@@ -170,15 +198,17 @@ pub fn remove_key(storage: &Storage, id: &str) -> Result<PathBuf, StartError> {
 /// [`StartError`], also for the primary key.
 pub async fn agents_of_key(storage: &Storage, id: &str) -> Result<u64, StartError> {
     let keyring = load(storage)?;
-    let id = removable(&keyring, id, storage)?;
-    let keys = compare_keys(&open(storage).await?, &keyring).await?;
+    let id = removable(&keyring, id, storage, false)?;
+    let keys = compare_keys(&open(storage).await?, &keys_of(storage)?).await?;
     Ok(keys.iter().find(|key| key.id == id).map_or(0, |key| key.agents))
 }
 
-fn removable(keyring: &Keyring, id: &str, storage: &Storage) -> Result<KekId, KeyRefusal> {
+fn removable(keyring: &Keyring, id: &str, storage: &Storage, only_check: bool) -> Result<KekId, KeyRefusal> {
     let entry = find(keyring, id, storage)?;
     let id = entry.id().clone();
-    if entry.state() == KekState::Primary { Err(KeyRefusal::Primary(id)) } else { Ok(id) }
+    // Where a provider outside wraps, the whole file can go one day
+    let is_needed = !only_check || matches!(storage.keys.provider, Provider::File);
+    if entry.state() == KekState::Primary && is_needed { Err(KeyRefusal::Primary(id)) } else { Ok(id) }
 }
 
 /// Waits until no server is in the way, or gives those that still are.

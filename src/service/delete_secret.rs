@@ -58,8 +58,8 @@ impl Service {
             self.parts.store.change(question.clone(), decide)
         };
         let written: Written = match change().await {
-            Err(Error::KeyUnavailable { agent, kek }) => {
-                self.find_key(agent, kek).await?;
+            Err(Error::KeyWanted(wanted)) => {
+                self.find_key(&wanted).await?;
                 change().await?
             }
             done => done?,

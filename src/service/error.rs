@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use super::WantedKey;
 use crate::{
-    crypto::CryptoError,
+    crypto::{CryptoError, ProviderError},
     domain::{AgentId, Faults, KekId, Revision, Scope, SecretName},
     store::{self, Transient},
 };
@@ -68,6 +69,10 @@ pub enum Error {
         /// The secret; empty when it is the agent's data key.
         key: String,
     },
+    /// The agent's data key is not at hand: its key-encryption key is somewhere else, or not known yet. No caller sees
+    /// it: who meets it looks for the key first.
+    #[error("the data key of {} is not at hand", .0.agent)]
+    KeyWanted(Box<WantedKey>),
     /// The agent's data key is wrapped by a key that this server has not.
     #[error("this server does not have the key {kek}, which wraps the data key of {agent}")]
     KeyUnavailable {
@@ -76,6 +81,9 @@ pub enum Error {
         /// The key-encryption key.
         kek: KekId,
     },
+    /// The key provider does not answer.
+    #[error("{0}")]
+    Kms(String),
     /// The database failed.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -138,10 +146,11 @@ impl Error {
             Self::RateLimited { .. } => Kind::RateLimited,
             Self::Overloaded
             | Self::Closing
+            | Self::Kms(_)
             | Self::Store(
                 store::Error::Unavailable(_) | store::Error::Interrupted(_) | store::Error::Contended(_),
             ) => Kind::Unavailable,
-            Self::KeyUnavailable { .. } => Kind::KeyUnavailable,
+            Self::KeyWanted(_) | Self::KeyUnavailable { .. } => Kind::KeyUnavailable,
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(
@@ -165,6 +174,16 @@ impl Error {
     #[must_use]
     pub fn invalid(fault: crate::domain::Fault) -> Self {
         Self::Invalid(vec![fault])
+    }
+}
+
+impl From<ProviderError> for Error {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Crypto(error) => Self::Crypto(error),
+            ProviderError::Unavailable(why) => Self::Kms(why),
+            ProviderError::UnknownKey(_) | ProviderError::DoesNotOpen => Self::Kms(error.to_string()),
+        }
     }
 }
 

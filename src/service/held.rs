@@ -11,18 +11,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Error, KeyProblem, Service};
-use crate::{
-    crypto::{Keyring, check_value_fingerprint},
-    domain::{AgentId, KekId},
-    store::KeyRow,
-};
+use super::{Error, KeyProblem, KeySet, Service, WantedKey};
+use crate::{crypto::check_value_fingerprint, domain::KekId, store::KeyRow};
 
 /// At most so often is the keyring read again because a key is not in it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Reads the keyring anew.
-pub struct KeyringSource(Box<dyn Fn() -> Result<Keyring, String> + Send + Sync>);
+pub struct KeyringSource(Box<dyn Fn() -> Result<KeySet, String> + Send + Sync>);
 
 /// The keyring that calls use; another can take its place while they do. A call that has begun with one ends with it.
 #[derive(Debug)]
@@ -39,9 +35,9 @@ pub(super) struct Held {
 #[derive(Debug)]
 struct State {
     /// As it was read.
-    declared: Arc<Keyring>,
+    declared: Arc<KeySet>,
     /// The same keys; the primary one is that by which this server may wrap.
-    in_use: Arc<Keyring>,
+    in_use: Arc<KeySet>,
 }
 
 /// What came of the last look for a key that was not there.
@@ -73,7 +69,7 @@ pub enum NotReady {
 
 impl KeyringSource {
     /// A way to read it. Its error says in one sentence what is wrong with the keyring.
-    pub fn new(read: impl Fn() -> Result<Keyring, String> + Send + Sync + 'static) -> Self {
+    pub fn new(read: impl Fn() -> Result<KeySet, String> + Send + Sync + 'static) -> Self {
         Self(Box::new(read))
     }
 }
@@ -87,7 +83,7 @@ impl fmt::Debug for KeyringSource {
 // === impl Held ===
 
 impl Held {
-    pub(super) fn new(keyring: Keyring, source: KeyringSource) -> Self {
+    pub(super) fn new(keyring: KeySet, source: KeyringSource) -> Self {
         let declared = Arc::new(keyring);
         let state = State { in_use: Arc::clone(&declared), declared };
         let (looks, lacking) = (Turns::default(), Mutex::default());
@@ -95,17 +91,17 @@ impl Held {
     }
 
     /// The present one: its primary key is that by which this server may wrap.
-    pub(super) fn get(&self) -> Arc<Keyring> {
+    pub(super) fn get(&self) -> Arc<KeySet> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).in_use)
     }
 
     /// The present one as it was read.
-    pub(super) fn declared(&self) -> Arc<Keyring> {
+    pub(super) fn declared(&self) -> Arc<KeySet> {
         Arc::clone(&self.state.read().unwrap_or_else(PoisonError::into_inner).declared)
     }
 
     /// Uses a keyring from now on, and of its keys wraps by this one. Says whether anything is other than before.
-    pub(super) fn take(&self, declared: Arc<Keyring>, wraps: &KekId) -> bool {
+    pub(super) fn take(&self, declared: Arc<KeySet>, wraps: &KekId) -> bool {
         let mut in_use = (*declared).clone();
         in_use.promote(wraps);
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -119,14 +115,14 @@ impl Held {
     }
 
     /// Reads the keyring anew.
-    pub(super) fn read(&self) -> Result<Keyring, KeyProblem> {
+    pub(super) fn read(&self) -> Result<KeySet, KeyProblem> {
         (self.source.0)().map_err(KeyProblem::Unreadable)
     }
 
     /// A key that this server would need, and has not.
     pub(super) fn lacking(&self) -> Option<(KekId, String)> {
         let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        if lacking.as_ref().is_some_and(|(id, _)| self.get().get(id).is_some()) {
+        if lacking.as_ref().is_some_and(|(id, _)| self.get().has(id)) {
             *lacking = None;
         }
         lacking.clone()
@@ -153,17 +149,27 @@ impl Service {
         }
     }
 
-    /// Looks for a key that an agent needs and this server has not: it may be in the keyring by now. When it returns,
-    /// it is.
+    /// Looks for a data key that a call needs and that is not at hand: the key that wraps it may be in the keyring by now,
+    /// or somewhere else. When it returns, the call is worth another try.
     ///
     /// # Errors
-    /// [`Error::KeyUnavailable`] when it is not, though there is such a key; [`Error::DataLoss`] when the database
-    /// knows of none; [`Error::Store`].
-    pub(super) async fn find_key(&self, agent: AgentId, kek: KekId) -> Result<(), Error> {
-        let held = &self.parts.keyring;
+    /// [`Error::KeyUnavailable`] when this server has not the key that wraps it, though there is one; [`Error::Kms`] when
+    /// who has that does not answer; [`Error::DataLoss`] when the database knows of none, or the data key does not open;
+    /// [`Error::Store`].
+    pub(super) async fn find_key(&self, wanted: &WantedKey) -> Result<(), Error> {
+        let kek = &wanted.wrapped.kek;
+        if !self.parts.keyring.get().has(kek) {
+            self.look_for(wanted).await?;
+        }
+        if self.parts.keyring.get().is_remote(kek) { self.fetch_key(wanted).await } else { Ok(()) }
+    }
+
+    async fn look_for(&self, wanted: &WantedKey) -> Result<(), Error> {
+        let WantedKey { agent, wrapped, .. } = wanted;
+        let (held, kek) = (&self.parts.keyring, &wrapped.kek);
         // Who comes while another looks has looked too
         let mut looks = held.looks.lock().await;
-        if held.get().get(&kek).is_some() {
+        if held.get().has(kek) {
             return Ok(());
         }
         if looks.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
@@ -172,18 +178,15 @@ impl Service {
             looks.known = self.parts.store.known_keys().await?;
             looks.last = Some(Instant::now());
         }
-        if held.get().get(&kek).is_some() {
+        if held.get().has(kek) {
             return Ok(());
         }
-        match looks.known.iter().find(|row| row.id == kek) {
-            Some(row) => {
-                held.set_lacking(Some((kek.clone(), check_value_fingerprint(&row.check_value))));
-                Err(Error::KeyUnavailable { agent, kek })
-            }
-            None => {
-                tracing::error!(%agent, %kek, "an agent's data key is wrapped by a key that the database does not know");
-                Err(Error::DataLoss { agent, key: String::new() })
-            }
+        if let Some(row) = looks.known.iter().find(|row| row.id == *kek) {
+            held.set_lacking(Some((kek.clone(), check_value_fingerprint(&row.check_value))));
+            Err(Error::KeyUnavailable { agent: agent.clone(), kek: kek.clone() })
+        } else {
+            tracing::error!(%agent, %kek, "an agent's data key is wrapped by a key that the database does not know");
+            Err(Error::DataLoss { agent: agent.clone(), key: String::new() })
         }
     }
 }

@@ -10,7 +10,6 @@ use super::{
     Error, Service,
     rewrap::{Step, Walk, wrapped_by},
 };
-use crate::{crypto::Keyring, domain::KekId};
 
 /// The pause between two looks. The first is at the start.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -30,7 +29,13 @@ const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
-        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.attend(), self.rewrap());
+        tokio::join!(
+            self.inform_watchers(tasks),
+            self.sweep(),
+            self.attend(),
+            self.keep_data_keys(),
+            self.rewrap()
+        );
     }
 
     /// Clears values before that are not given out any more, from time to time.
@@ -83,22 +88,22 @@ impl Service {
 
     /// Goes through the agents once, and says whether there is nothing left to do.
     async fn rewrap_older(&self) -> Result<bool, Error> {
-        let (store, keyring, random) = (&self.parts.store, self.parts.keyring.get(), &self.parts.random);
+        let (store, keys) = (&self.parts.store, self.parts.keyring.get());
         let set_left = |left| self.parts.agents_left.store(left, Ordering::Relaxed);
         let declared = self.parts.keyring.declared();
-        if declared.primary().id() != keyring.primary().id() {
+        if declared.primary() != keys.primary() {
             // Until the last server has the primary key
-            set_left(wrapped_by(store, &older_than_primary(&declared)).await?);
+            set_left(wrapped_by(store, &declared.older_than_primary()).await?);
             return Ok(false);
         }
-        let older = older_than_primary(&keyring);
+        let older = keys.older_than_primary();
         let found = if older.is_empty() { 0 } else { wrapped_by(store, &older).await? };
         set_left(found);
         if found == 0 {
             return Ok(true);
         }
         let mut sum = Step::default();
-        let mut walk = Walk::new(store, &keyring, random, older.clone(), REWRAPPED_AT_ONCE);
+        let mut walk = Walk::new(store, &keys, older.clone(), REWRAPPED_AT_ONCE);
         while let Some(step) = walk.step().await? {
             sum += step;
             self.parts.agents_done.fetch_add(step.rewrapped, Ordering::Relaxed);
@@ -107,12 +112,8 @@ impl Service {
         }
         let left = wrapped_by(store, &older).await?;
         set_left(left);
-        let (primary, rewrapped) = (keyring.primary().id(), sum.rewrapped);
+        let (primary, rewrapped) = (keys.primary(), sum.rewrapped);
         tracing::info!(%primary, rewrapped, left, "data keys wrapped by the primary key");
         Ok(left == sum.unopened)
     }
-}
-
-fn older_than_primary(keyring: &Keyring) -> Vec<KekId> {
-    keyring.older_than_primary().map(|entry| entry.id().clone()).collect()
 }

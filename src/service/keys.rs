@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::Error;
+use super::{Error, KeySet};
 use crate::{
-    crypto::{KeyCheck, KeyEntry, Keyring, check_value_fingerprint},
-    domain::{KekId, Timestamp},
+    crypto::{
+        DataKey, KeyCheck, KeyEntry, Keyring, Owner, ProviderError, WrappedKey, check_value_fingerprint,
+    },
+    domain::{AgentId, KekId, TenantId, Timestamp},
     store::{KeyRow, Store},
 };
 
@@ -81,10 +83,12 @@ pub struct KeyUse {
 ///
 /// # Errors
 /// [`KeyProblem`].
-pub async fn check(store: &Store, keyring: &Keyring, at: Timestamp) -> Result<(), KeyProblem> {
-    compare(store, keyring).await?;
-    let rows: Vec<_> = keyring
-        .entries()
+pub async fn check(store: &Store, keys: &KeySet, at: Timestamp) -> Result<(), KeyProblem> {
+    let known = compare(store, keys).await?;
+    let mut rows: Vec<_> = keys
+        .keyring()
+        .into_iter()
+        .flat_map(Keyring::entries)
         .map(|entry| KeyRow {
             id: entry.id().clone(),
             check_value: entry.check_value().to_vec(),
@@ -92,6 +96,7 @@ pub async fn check(store: &Store, keyring: &Keyring, at: Timestamp) -> Result<()
             primary_since: None,
         })
         .collect();
+    rows.extend(check_value_of_remote(keys, &known, at).await?);
     let rows = Arc::new(rows);
     let noted = store.write(move |tx| {
         let rows = Arc::clone(&rows);
@@ -123,21 +128,22 @@ pub async fn forget(store: &Store, id: &KekId) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`KeyProblem`].
-pub async fn compare(store: &Store, keyring: &Keyring) -> Result<Vec<KeyUse>, KeyProblem> {
-    let keys = survey(store, Some(keyring)).await?;
-    match keys.iter().find_map(|key| problem_of(key, &keys, keyring)) {
+pub async fn compare(store: &Store, keys: &KeySet) -> Result<Vec<KeyUse>, KeyProblem> {
+    let known = survey(store, Some(keys)).await?;
+    match known.iter().find_map(|key| problem_of(key, &known, keys)) {
         Some(problem) => Err(problem),
-        None => Ok(keys),
+        None => Ok(known),
     }
 }
 
-fn problem_of(key: &KeyUse, all: &[KeyUse], keyring: &Keyring) -> Option<KeyProblem> {
+fn problem_of(key: &KeyUse, all: &[KeyUse], keys: &KeySet) -> Option<KeyProblem> {
     let KeyUse { id, fingerprint, agents, .. } = key;
     let (id, needed, agents) = (id.clone(), fingerprint.clone(), *agents);
     match key.check {
         KeyCheck::Right => None,
         KeyCheck::Wrong => {
-            let found = keyring.get(&id).map(KeyEntry::fingerprint).unwrap_or_default();
+            let found = keys.keyring().and_then(|keyring| keyring.get(&id)).map(KeyEntry::fingerprint);
+            let found = found.unwrap_or_else(|| "of another key".to_owned());
             Some(KeyProblem::Wrong { id, found, needed })
         }
         KeyCheck::Unknown if agents > 0 => Some(KeyProblem::Missing { id, needed, agents }),
@@ -153,23 +159,27 @@ fn problem_of(key: &KeyUse, all: &[KeyUse], keyring: &Keyring) -> Option<KeyProb
 ///
 /// # Errors
 /// [`Error::Store`].
-pub async fn survey(store: &Store, keyring: Option<&Keyring>) -> Result<Vec<KeyUse>, Error> {
+pub async fn survey(store: &Store, keys: Option<&KeySet>) -> Result<Vec<KeyUse>, Error> {
     let usage = store.key_usage().await?;
     let agents_of = |id: &KekId| usage.iter().find(|(used, _)| used == id).map_or(0, |(_, agents)| *agents);
-    let mut keys = Vec::new();
+    let mut known = Vec::new();
     for KeyRow { id, check_value, noted_at, primary_since } in store.known_keys().await? {
-        keys.push(KeyUse {
+        let check = match keys {
+            Some(keys) => verify(keys, &id, &check_value).await?,
+            None => KeyCheck::Unknown,
+        };
+        known.push(KeyUse {
             fingerprint: check_value_fingerprint(&check_value),
             agents: agents_of(&id),
             noted_at: Some(noted_at),
             primary_since,
-            check: keyring.map_or(KeyCheck::Unknown, |keyring| keyring.verify(&id, &check_value)),
+            check,
             id,
         });
     }
-    for entry in keyring.iter().flat_map(|keyring| keyring.entries()) {
-        if !keys.iter().any(|key| key.id == *entry.id()) {
-            keys.push(KeyUse {
+    for entry in keys.and_then(KeySet::keyring).into_iter().flat_map(Keyring::entries) {
+        if !known.iter().any(|key| key.id == *entry.id()) {
+            known.push(KeyUse {
                 id: entry.id().clone(),
                 fingerprint: entry.fingerprint(),
                 agents: agents_of(entry.id()),
@@ -179,5 +189,39 @@ pub async fn survey(store: &Store, keyring: Option<&Keyring>) -> Result<Vec<KeyU
             });
         }
     }
-    Ok(keys)
+    Ok(known)
+}
+
+/// Whether keys have the one of this id that the check value is of.
+async fn verify(keys: &KeySet, id: &KekId, check_value: &[u8]) -> Result<KeyCheck, Error> {
+    let Some(remote) = keys.remote().filter(|remote| remote.id == *id) else {
+        return Ok(keys.keyring().map_or(KeyCheck::Unknown, |keyring| keyring.verify(id, check_value)));
+    };
+    let wrapped = WrappedKey { kek: id.clone(), bytes: check_value.to_vec() };
+    let (tenant, agent) = nobody();
+    match remote.provider.unwrap(&wrapped, Owner { tenant: &tenant, agent: &agent }).await {
+        Ok(key) if key.expose() == DataKey::for_check()?.expose() => Ok(KeyCheck::Right),
+        Ok(_) | Err(ProviderError::DoesNotOpen) => Ok(KeyCheck::Wrong),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the database is to know a provider's key by, if it does not know it yet: a data key that all know, wrapped.
+async fn check_value_of_remote(
+    keys: &KeySet,
+    known: &[KeyUse],
+    at: Timestamp,
+) -> Result<Option<KeyRow>, Error> {
+    let unknown = keys.remote().filter(|remote| !known.iter().any(|key| key.id == remote.id));
+    let Some(remote) = unknown else { return Ok(None) };
+    let (tenant, agent) = nobody();
+    let owner = Owner { tenant: &tenant, agent: &agent };
+    let wrapped = remote.provider.wrap(&DataKey::for_check()?, owner).await?;
+    let id = remote.id.clone();
+    Ok(Some(KeyRow { id, check_value: wrapped.bytes, noted_at: at, primary_since: None }))
+}
+
+/// The owner of check values, who is no agent.
+fn nobody() -> (TenantId, AgentId) {
+    (TenantId::from_stored(String::new()), AgentId::from_stored(String::new()))
 }

@@ -21,11 +21,10 @@ use futures_util::FutureExt as _;
 use tokio::time::sleep;
 
 use super::{
-    Error, KeyProblem, Service,
+    Error, KeyProblem, KeySet, Service,
     keys::{check, survey},
 };
 use crate::{
-    crypto::Keyring,
     domain::{KekId, Timestamp},
     store::{KeyRow, ServerRow, Store},
 };
@@ -66,6 +65,8 @@ impl Service {
     pub async fn reload_keyring(&self) {
         let read = async { self.take_keyring(self.parts.keyring.read()?).await };
         told(read.await, &mut String::new());
+        // Also who asks for it without another keyring has the agents looked at
+        self.parts.keyring.taken.notify_one();
     }
 
     /// Uses the keyring if it is another one by now. `told_before` is what was said last that is wrong with it.
@@ -77,7 +78,7 @@ impl Service {
         }
     }
 
-    async fn take_keyring(&self, keyring: Keyring) -> Result<Arc<Keyring>, KeyProblem> {
+    async fn take_keyring(&self, keyring: KeySet) -> Result<Arc<KeySet>, KeyProblem> {
         check(&self.parts.store, &keyring, self.parts.clock.now()).await?;
         let keyring = Arc::new(keyring);
         self.settle(Arc::clone(&keyring)).await?;
@@ -87,30 +88,32 @@ impl Service {
     /// Keeps its place, until the server stops.
     pub(super) async fn attend(&self) {
         let (mut told_before, mut was_seen) = (String::new(), true);
-        while self.parts.closing.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
-            self.take_up_changes(&mut told_before).await;
-            let seen = async {
+        loop {
+            let look = async {
+                sleep(LOOK_EVERY).await;
+                self.take_up_changes(&mut told_before).await;
                 self.settle(self.parts.keyring.declared()).await?;
                 self.look_for_what_lacked().await
             };
-            match seen.await {
-                Ok(()) => was_seen = true,
-                Err(error) if was_seen => {
+            match self.parts.closing.run_until_cancelled(look).await {
+                None => return,
+                Some(Ok(())) => was_seen = true,
+                Some(Err(error)) if was_seen => {
                     was_seen = false;
                     tracing::warn!(%error, "which keys the servers have cannot be told just now");
                 }
-                Err(_told) => {}
+                Some(Err(_told)) => {}
             }
         }
     }
 
     /// Decides by which key of a keyring to wrap, and uses both from now on.
-    async fn settle(&self, keyring: Arc<Keyring>) -> Result<(), Error> {
+    async fn settle(&self, keyring: Arc<KeySet>) -> Result<(), Error> {
         let name = &self.parts.name;
         let Choice { wraps, lacking } =
             choose(&self.parts.store, &keyring, name, self.parts.clock.now()).await?;
         if self.parts.keyring.take(Arc::clone(&keyring), &wraps) {
-            let primary = keyring.primary().id();
+            let primary = keyring.primary();
             if lacking.is_empty() {
                 tracing::info!(key = %wraps, "data keys are wrapped by this key");
             } else {
@@ -122,11 +125,11 @@ impl Service {
     }
 
     async fn note_presence(&self) -> Result<(), Error> {
-        let keyring = self.parts.keyring.get();
+        let keys = self.parts.keyring.get();
         let server = ServerRow {
             id: self.parts.name.clone(),
-            keks: keyring.entries().map(|entry| entry.id().clone()).collect(),
-            wraps: keyring.primary().id().clone(),
+            keks: keys.entries().map(|(id, _)| id.clone()).collect(),
+            wraps: keys.primary().clone(),
         };
         Ok(self.parts.store.see_server(server).await?)
     }
@@ -142,11 +145,11 @@ impl Service {
     }
 }
 
-fn told(read: Result<Arc<Keyring>, KeyProblem>, told_before: &mut String) {
+fn told(read: Result<Arc<KeySet>, KeyProblem>, told_before: &mut String) {
     match read {
         Ok(keyring) => {
             told_before.clear();
-            let (primary, keys) = (keyring.primary().id(), keyring.entries().count());
+            let (primary, keys) = (keyring.primary(), keyring.entries().count());
             tracing::info!(%primary, keys, "keyring read again");
         }
         Err(problem) => {
@@ -166,37 +169,37 @@ struct Choice {
     lacking: Vec<String>,
 }
 
-async fn choose(store: &Store, keyring: &Keyring, own_name: &str, at: Timestamp) -> Result<Choice, Error> {
-    let primary = keyring.primary();
+async fn choose(store: &Store, keys: &KeySet, own_name: &str, at: Timestamp) -> Result<Choice, Error> {
+    let primary = keys.primary();
     let in_use = key_in_use(&store.known_keys().await?);
     let decided = |wraps: &KekId| Choice { wraps: wraps.clone(), lacking: Vec::new() };
-    if in_use.as_ref() == Some(primary.id()) {
-        return Ok(decided(primary.id()));
+    if in_use.as_ref() == Some(primary) {
+        return Ok(decided(primary));
     }
-    let in_use_here = in_use.as_ref().and_then(|id| keyring.get(id));
-    let is_older = in_use_here.is_some_and(|key| primary.created_at() < key.created_at());
+    let in_use_here = in_use.as_ref().filter(|id| keys.has(id));
+    let is_older = in_use_here.is_some_and(|id| keys.made_at(primary) < keys.made_at(id));
     let lacking = if is_older {
         // It is another server that has a newer keyring. No note: there would be no end of taking turns
-        who_lacks(store, primary.id(), own_name).await?
+        who_lacks(store, primary, own_name).await?
     } else {
-        begin_to_use(store, primary.id(), own_name, at).await?
+        begin_to_use(store, primary, own_name, at).await?
     };
     if lacking.is_empty() {
-        return Ok(decided(primary.id()));
+        return Ok(decided(primary));
     }
-    if let Some(key) = in_use_here {
-        return Ok(Choice { wraps: key.id().clone(), lacking });
+    if let Some(id) = in_use_here {
+        return Ok(Choice { wraps: id.clone(), lacking });
     }
     // No key is in use yet, so whoever comes first decides it: by a key that all have, if there is one
-    let mut newest_first: Vec<_> = keyring.entries().collect();
-    newest_first.sort_by_key(|entry| std::cmp::Reverse(entry.created_at()));
-    for entry in newest_first {
-        if begin_to_use(store, entry.id(), own_name, at).await?.is_empty() {
-            return Ok(Choice { wraps: entry.id().clone(), lacking });
+    let mut newest_first: Vec<_> = keys.entries().collect();
+    newest_first.sort_by_key(|(_, made_at)| std::cmp::Reverse(*made_at));
+    for (id, _) in newest_first {
+        if begin_to_use(store, id, own_name, at).await?.is_empty() {
+            return Ok(Choice { wraps: id.clone(), lacking });
         }
     }
-    note_use(store, primary.id(), Some(at)).await?;
-    Ok(decided(primary.id()))
+    note_use(store, primary, Some(at)).await?;
+    Ok(decided(primary))
 }
 
 /// The key that servers wrap by, as far as it is written down.

@@ -134,9 +134,9 @@ impl Service {
             let decide = move |found: Option<&Found>| service.decide_set(&set_, found, &judgement_);
             match self.parts.store.change(question.clone(), decide).await {
                 Ok(answer) => return Ok(answer),
-                Err(Stop::Failed(Error::KeyUnavailable { agent, kek })) if !has_looked => {
+                Err(Stop::Failed(Error::KeyWanted(wanted))) if !has_looked => {
                     has_looked = true;
-                    self.find_key(agent, kek).await?;
+                    self.find_key(&wanted).await?;
                 }
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::NotJudged(required)) => {

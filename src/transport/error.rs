@@ -193,6 +193,8 @@ fn details(error: &Error) -> Details<'_> {
         | Error::Closing
         | Error::TimedOut
         | Error::DataLoss { .. }
+        | Error::KeyWanted(_)
+        | Error::Kms(_)
         | Error::Store(_)
         | Error::Crypto(_)
         | Error::Bug(_) => Details::Nothing {},

@@ -50,6 +50,7 @@ mod pages;
 mod parity;
 mod patterns;
 mod postgres;
+mod providers;
 mod readme;
 mod rest;
 mod rewrap;

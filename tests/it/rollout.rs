@@ -131,7 +131,11 @@ async fn a_primary_key_waits_for_the_last_server(database: Database) {
 
     // Neither is told anything by a signal
     fs::copy(first.setup().keyring(), &second_file).unwrap();
-    let all_new = async || (agents_under(&status(first.setup()), &old) == 0).then_some(());
+    let all_new = async || {
+        let told = status(first.setup());
+        let wraps_by_it = told["servers"].as_array().unwrap().iter().all(|it| it["wraps"] == json!(new));
+        (wraps_by_it && agents_under(&told, &old) == 0).then_some(())
+    };
     eventually("all agents under the new key", all_new).await;
     both_serve().await;
     assert_eq!(agents_under(&status(first.setup()), &new), 5);
@@ -153,7 +157,7 @@ async fn keyrings_go_round_by_restarts(database: Database) {
     };
     let keyring = first.setup().keyring();
     let old = primary(&second_file);
-    let mut serve = async |server: &mut Server, other: &Server| {
+    let serve = async |server: &mut Server, other: &Server| {
         assert!(server.stop().await.success());
         server.restart();
         for server in [&*server, other] {

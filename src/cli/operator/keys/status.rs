@@ -65,6 +65,6 @@ fn row(key: KeyStatus) -> [String; 6] {
 }
 
 fn at(time: Option<Timestamp>) -> Option<Time> {
-    // Whole seconds are enough for what is compared with the date of a backup
+    // Whole seconds are enough to be compared with the date of a backup
     time.map(|Timestamp(micros)| Time { seconds: micros.div_euclid(1_000_000), nanos: 0 })
 }
