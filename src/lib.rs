@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod kms;
 pub mod proto;
 pub mod service;
 pub mod store;

@@ -3,6 +3,7 @@
 use super::{KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
+    kms::KmsError,
     service::{Error, KeyProblem},
     store,
     transport::listener::TlsError,
@@ -28,6 +29,9 @@ pub enum StartError {
     /// The keyring and the database do not fit together.
     #[error("{0}")]
     Keys(#[from] KeyProblem),
+    /// The key provider.
+    #[error("{0}")]
+    Kms(#[from] KmsError),
     /// A key that is not to be made primary, or not to be removed.
     #[error("{0}")]
     Refused(#[from] KeyRefusal),

@@ -7,7 +7,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{service::Service, transport};
 
-/// How often the database is asked whether it still answers.
+/// How often it is asked whether the server can still serve.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Tells every service's health.
@@ -17,14 +17,17 @@ pub(super) async fn set(health: &HealthReporter, status: ServingStatus) {
     }
 }
 
-/// Keeps the health service true to the database, until `stop`.
+/// Keeps the health service true to what the server can do, until `stop`.
 pub(super) async fn watch(service: Service, health: HealthReporter, stop: CancellationToken) {
     let mut was_ready = true;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let Some(answer) = stop.run_until_cancelled(service.ready()).await else { break };
         let ready = answer.is_ok();
         if ready != was_ready {
-            tracing::warn!(ready, "the database {}", if ready { "answers again" } else { "does not answer" });
+            match answer {
+                Ok(()) => tracing::warn!(ready, "ready again"),
+                Err(why) => tracing::warn!(ready, "not ready: {why}"),
+            }
             set(&health, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
             was_ready = ready;
         }

@@ -9,10 +9,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
+use super::reload::key_set;
 use crate::{
     config::Storage,
     crypto::{CryptoError, Keyring, KeyringError, Random},
-    service::Clock,
+    service::{Clock, KeySet, RemoteKey},
     store::{self, DatabaseUrl, Store},
 };
 
@@ -143,17 +144,18 @@ pub(super) fn write_private(
     written
 }
 
-/// Reads the keyring. With the embedded database, the first start makes it; a database that was written
+/// Reads the keyring, which nobody needs where a provider outside wraps. With the embedded database, the first start makes it; a database that was written
 /// with keys never gets new ones instead.
 pub(super) async fn load_or_create(
     storage: &Storage,
+    remote: Option<RemoteKey>,
     store: &Store,
     random: &Random,
     clock: &Clock,
-) -> Result<Keyring, KeyringFileError> {
+) -> Result<KeySet, KeyringFileError> {
     let path = &storage.keyring;
-    if let Some(keyring) = load(path)? {
-        return Ok(keyring);
+    if let Some(keys) = key_set(remote, load(path)?, random) {
+        return Ok(keys);
     }
     if let Some(key) = store.known_keys().await?.into_iter().next() {
         return Err(KeyringFileError::Lost { path: path.clone(), kek: key.id.to_string() });
@@ -164,7 +166,7 @@ pub(super) async fn load_or_create(
             let keyring = Keyring::generate(random, clock.now())?;
             create(path, &keyring)?;
             tracing::info!(path = %path.display(), key = %keyring.primary().id(), "keyring made: back it up, apart from the database");
-            Ok(keyring)
+            Ok(KeySet::of_keyring(keyring, random))
         }
     }
 }

@@ -1,7 +1,8 @@
-//! The life of the key-encryption keys: made, handed out, made primary, and removed when nothing needs them.
+//! The key-encryption keys as an operator sees them: made, listed, and refused.
 //!
 //! Several servers make it a matter of order: each must have a key before anybody wraps under it, and none may still wrap
-//! under a key that is removed. So a key is made decrypt-only and becomes the primary by a command of its own.
+//! under a key that is removed. The servers see to that themselves ([`service`](crate::service)); so do the commands that
+//! change which key wraps (`rotation`).
 
 use std::path::PathBuf;
 
@@ -11,12 +12,13 @@ use super::{
     StartError,
     first_run::{make_private_directory, require_database},
     keyring_file::{self, KeyringFileError},
+    reload::{key_set, remote_key},
 };
 use crate::{
     config::Storage,
-    crypto::{KekState, KeyEntry, Keyring, Random},
-    domain::KekId,
-    service::{Clock, Error, KeyUse, Rewrapping, check_keys, compare_keys, forget_key, rewrap_all},
+    crypto::{KekState, KeyCheck, KeyEntry, Keyring, Random},
+    domain::{KekId, Timestamp},
+    service::{Clock, Error, KeyProblem, KeyUse, compare_keys, survey_keys},
     store::Store,
 };
 
@@ -27,41 +29,50 @@ pub struct KeyGenerated {
     pub id: String,
     /// The keyring file.
     pub path: PathBuf,
-    /// Whether the keyring is new; else the key was added to it, and decrypts only.
+    /// Whether the keyring is new; else the key was added to it.
     pub is_first: bool,
+    /// Whether it is the primary key; else it decrypts only.
+    pub is_primary: bool,
 }
 
-/// A key of the keyring, and how much depends on it.
+/// A key of the keyring or of the database, and how much depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyStatus {
     /// The key's id.
     pub id: String,
-    /// `primary` or `decrypt-only`.
+    /// `primary` or `decrypt-only` in the keyring; `absent` where the keyring does not have it, `wrong` where it has
+    /// another key of this id.
     pub state: &'static str,
     /// Tells keys apart, and is no secret.
     pub fingerprint: String,
     /// How many agents' data keys it wraps.
     pub agents: u64,
+    /// When the database got to know it.
+    pub noted_at: Option<Timestamp>,
+    /// Since when servers may wrap by it.
+    pub primary_since: Option<Timestamp>,
 }
 
-/// What a rotation came to.
+/// A server, and how it stands to the keyring.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeysRotated {
-    /// The id of the primary key.
-    pub primary: String,
-    /// The id of the one before, if this has made another one primary.
-    pub before: Option<String>,
-    /// What became of the data keys.
-    pub agents: Rewrapping,
+pub struct ServerStatus {
+    /// What it is called.
+    pub name: String,
+    /// The key that it wraps by.
+    pub wraps: String,
+    /// Keys of the keyring that it has not.
+    pub lacks: Vec<String>,
 }
 
-/// A key that is in the keyring no more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeyRetired {
-    /// The keyring file.
-    pub path: PathBuf,
-    /// How many agents have lost their data keys with it.
-    pub lost: u64,
+/// The keys and the servers.
+#[derive(Debug)]
+pub struct KeysStatus {
+    /// All keys that the database or the keyring knows of.
+    pub keys: Vec<KeyStatus>,
+    /// The servers of the database.
+    pub servers: Vec<ServerStatus>,
+    /// Why no server could start with this keyring.
+    pub problem: Option<StartError>,
 }
 
 /// Why a key is not made primary, or not removed.
@@ -70,7 +81,7 @@ pub enum KeyRefusal {
     /// There is nothing to rotate to.
     #[error(
         "the keyring {} has no key but {only}: add one by `superserve keys generate`, give the keyring to all \
-         servers (restart them, or send them SIGHUP), and then run `superserve keys rotate`", path.display()
+         servers (those that share the file read it by themselves), and then run `superserve keys rotate`", path.display()
     )]
     Only {
         /// The keyring file.
@@ -95,8 +106,7 @@ pub enum KeyRefusal {
     /// Agents need the key.
     #[error(
         "{id} wraps the data keys of {agents} agent(s): run `superserve keys rotate` first, which wraps them under \
-         the primary key; with --lose-agents the key is removed all the same, and their secrets cannot be read \
-         any more"
+         the primary key; with --lose-agents the key is removed all the same, and their secrets are lost"
     )]
     Needed {
         /// The key.
@@ -104,13 +114,37 @@ pub enum KeyRefusal {
         /// How many agents need it.
         agents: u64,
     },
+    /// Servers have not got the key yet.
+    #[error(
+        "{} server(s) do not have the key {id} yet, and could not read what is wrapped under it: {}. Give them the \
+         keyring (those that share the file read it within seconds, and a change of a mounted secret takes Kubernetes a \
+         minute or two), and run this again", servers.len(), servers.join("; ")
+    )]
+    NotEverywhere {
+        /// The key.
+        id: KekId,
+        /// The servers.
+        servers: Vec<String>,
+    },
+    /// Servers still wrap under the key.
+    #[error(
+        "{} server(s) still wrap data keys under {id}: {}. Give them the keyring with the new primary key, and run this \
+         again", servers.len(), servers.join("; ")
+    )]
+    InUse {
+        /// The key.
+        id: KekId,
+        /// The servers.
+        servers: Vec<String>,
+    },
 }
 
-/// Makes a keyring, or adds a key to the one that is there.
+/// Makes a keyring, or adds a key to the one that is there; with `primary` as the one to wrap by. Servers that get such a
+/// keyring wrap by it only once all of them have it.
 ///
 /// # Errors
 /// [`StartError`]; a keyring that cannot be read stays as it is.
-pub fn generate_key(storage: &Storage) -> Result<KeyGenerated, StartError> {
+pub fn generate_key(storage: &Storage, primary: bool) -> Result<KeyGenerated, StartError> {
     let path = storage.keyring.clone();
     let (random, now) = (Random::new(), Clock::system().now());
     if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -118,120 +152,83 @@ pub fn generate_key(storage: &Storage) -> Result<KeyGenerated, StartError> {
     }
     let _lock = keyring_file::lock(&path)?;
     if let Some(mut keyring) = keyring_file::load(&path)? {
-        let id = keyring.add_key(&random, now).map_err(Error::from)?.to_string();
+        let id = keyring.add_key(&random, now).map_err(Error::from)?;
+        if primary {
+            keyring.promote(&id);
+        }
         keyring_file::replace(&path, &keyring)?;
-        return Ok(KeyGenerated { id, path, is_first: false });
+        return Ok(KeyGenerated { id: id.to_string(), path, is_first: false, is_primary: primary });
     }
     let keyring = Keyring::generate(&random, now).map_err(Error::from)?;
     keyring_file::create(&path, &keyring)?;
-    Ok(KeyGenerated { id: keyring.primary().id().to_string(), path, is_first: true })
+    let id = keyring.primary().id().to_string();
+    Ok(KeyGenerated { id, path, is_first: true, is_primary: true })
 }
 
-/// The keys of the keyring, held against the database.
+/// The keys of keyring and database held against each other, and the servers. A keyring that is missing or does not fit
+/// is told as what it is: so one can see which key a database needs, a restored backup too.
 ///
 /// # Errors
-/// [`StartError`], also when the two do not fit together.
-pub async fn key_status(storage: &Storage) -> Result<Vec<KeyStatus>, StartError> {
-    let keyring = load(storage)?;
+/// [`StartError`] when the database cannot be asked, or the keyring not be read.
+pub async fn key_status(storage: &Storage) -> Result<KeysStatus, StartError> {
+    let keyring = keyring_file::load(&storage.keyring)?;
+    let own = key_set(remote_key(storage)?, keyring, &Random::new());
     let store = open(storage).await?;
-    let usage = compare_keys(&store, &keyring).await?;
-    let status = keyring.entries().map(|entry| KeyStatus {
-        id: entry.id().to_string(),
-        state: entry.state().as_str(),
-        fingerprint: entry.fingerprint(),
-        agents: agents_of(entry.id(), &usage),
-    });
-    Ok(status.collect())
-}
-
-/// Makes a key the primary (the newest one, if none is named) and wraps under it what other keys of the keyring wrap;
-/// `progress` is told how many agents are done, and of how many. What a run that was broken off has left is done by the
-/// next, and any number may run at once.
-///
-/// # Errors
-/// [`StartError`], also when the keyring does not fit the database; then nothing has changed. A failure later leaves
-/// every agent under one key or the other.
-pub async fn rotate_keys(
-    storage: &Storage,
-    key: Option<&str>,
-    progress: impl FnMut(u64, u64),
-) -> Result<KeysRotated, StartError> {
-    let random = Random::new();
-    let (keyring, before, store) = make_primary(storage, key).await?;
-    let agents = rewrap_all(&store, &keyring, &random, progress).await?;
-    Ok(KeysRotated { primary: keyring.primary().id().to_string(), before, agents })
-}
-
-/// Makes a key the primary in the keyring file, and says which was it before, if another one was.
-async fn make_primary(
-    storage: &Storage,
-    key: Option<&str>,
-) -> Result<(Keyring, Option<String>, Store), StartError> {
-    let path = &storage.keyring;
-    let lock = keyring_file::lock(path)?;
-    let mut keyring = load(storage)?;
-    let wanted = match key {
-        Some(id) => find(&keyring, id, storage)?.id().clone(),
-        None => keyring.newest().id().clone(),
+    let keys = survey_keys(&store, own.as_ref()).await?;
+    let problem = match &own {
+        Some(own) => match compare_keys(&store, own).await {
+            Err(KeyProblem::Failed(error)) => return Err(error.into()),
+            compared => compared.err().map(StartError::from),
+        },
+        None => Some(KeyringFileError::Missing(storage.keyring.clone()).into()),
     };
-    let before = keyring.primary().id().clone();
-    if keyring.entries().count() == 1 {
-        return Err(KeyRefusal::Only { path: path.clone(), only: before }.into());
-    }
-    let store = open(storage).await?;
-    keyring.promote(&wanted);
-    // It notes the key, too, before anything is wrapped under it
-    check_keys(&store, &keyring, Clock::system().now()).await?;
-    let is_another = before != wanted;
-    if is_another {
-        keyring_file::replace(path, &keyring)?;
-    }
-    drop(lock);
-    Ok((keyring, is_another.then(|| before.to_string()), store))
+    let is_primary = |id: &KekId| own.as_ref().is_some_and(|own| own.primary() == id);
+    let mut keys: Vec<_> = keys.into_iter().map(|key| status_of(is_primary(&key.id), key)).collect();
+    keys.sort_by_key(|key| key.state != KekState::Primary.as_str());
+    let lacked_by = |keks: &[KekId]| {
+        let ids = own.iter().flat_map(|own| own.entries()).map(|(id, _)| id);
+        ids.filter(|id| !keks.contains(id)).map(ToString::to_string).collect()
+    };
+    let servers = store.servers().await?.into_iter().map(|server| ServerStatus {
+        name: server.id,
+        wraps: server.wraps.to_string(),
+        lacks: lacked_by(&server.keks),
+    });
+    Ok(KeysStatus { keys, servers: servers.collect(), problem })
 }
 
-/// Removes a key from the keyring if no agent of the database needs it, or if its agents may be lost.
-///
-/// # Errors
-/// [`StartError`]; the keyring then stays as it is.
-pub async fn retire_key(storage: &Storage, id: &str, lose_agents: bool) -> Result<KeyRetired, StartError> {
-    let path = storage.keyring.clone();
-    let _lock = keyring_file::lock(&path)?;
-    let mut keyring = load(storage)?;
-    let entry = find(&keyring, id, storage)?;
-    let id = entry.id().clone();
-    if entry.state() == KekState::Primary {
-        return Err(KeyRefusal::Primary(id).into());
+fn status_of(is_primary: bool, key: KeyUse) -> KeyStatus {
+    let state = match key.check {
+        KeyCheck::Wrong => "wrong",
+        KeyCheck::Right if is_primary => KekState::Primary.as_str(),
+        KeyCheck::Right => KekState::DecryptOnly.as_str(),
+        KeyCheck::Unknown => "absent",
+    };
+    KeyStatus {
+        id: key.id.to_string(),
+        state,
+        fingerprint: key.fingerprint,
+        agents: key.agents,
+        noted_at: key.noted_at,
+        primary_since: key.primary_since,
     }
-    let store = open(storage).await?;
-    let lost = agents_of(&id, &compare_keys(&store, &keyring).await?);
-    if lost > 0 {
-        if !lose_agents {
-            return Err(KeyRefusal::Needed { id, agents: lost }.into());
-        }
-        // Before it is removed: a database that knows of agents under a key that is missing lets no server start
-        forget_key(&store, &id).await?;
-    }
-    keyring.remove(&id);
-    keyring_file::replace(&path, &keyring)?;
-    Ok(KeyRetired { path, lost })
 }
 
-fn load(storage: &Storage) -> Result<Keyring, StartError> {
+pub(super) fn load(storage: &Storage) -> Result<Keyring, StartError> {
     let keyring = keyring_file::load(&storage.keyring)?;
     Ok(keyring.ok_or_else(|| KeyringFileError::Missing(storage.keyring.clone()))?)
 }
 
-async fn open(storage: &Storage) -> Result<Store, StartError> {
+pub(super) async fn open(storage: &Storage) -> Result<Store, StartError> {
     require_database(storage)?;
     Ok(Store::open(&storage.store, &TaskTracker::new()).await?)
 }
 
-fn find<'k>(keyring: &'k Keyring, id: &str, storage: &Storage) -> Result<KeyEntry<'k>, KeyRefusal> {
+pub(super) fn find<'k>(
+    keyring: &'k Keyring,
+    id: &str,
+    storage: &Storage,
+) -> Result<KeyEntry<'k>, KeyRefusal> {
     let unknown = || KeyRefusal::Unknown { path: storage.keyring.clone(), id: id.to_owned() };
     keyring.entries().find(|entry| entry.id().as_str() == id).ok_or_else(unknown)
-}
-
-fn agents_of(id: &KekId, usage: &[KeyUse]) -> u64 {
-    usage.iter().find(|used| used.id == *id).map_or(0, |used| used.agents)
 }

@@ -8,6 +8,7 @@ mod keys;
 mod operate;
 mod ops;
 mod reload;
+mod rotation;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -18,13 +19,11 @@ pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start
 pub use error::StartError;
 pub use first_run::FirstToken;
 pub use keyring_file::KeyringFileError;
-pub use keys::{
-    KeyGenerated, KeyRefusal, KeyRetired, KeyStatus, KeysRotated, generate_key, key_status, retire_key,
-    rotate_keys,
-};
+pub use keys::{KeyGenerated, KeyRefusal, KeyStatus, KeysStatus, ServerStatus, generate_key, key_status};
 pub use operate::migrate;
-
-use reload::KeyringSource;
+pub use rotation::{
+    KeyRetired, KeysRotated, Retirement, Rotation, agents_of_key, remove_key, retire_key, rotate_keys,
+};
 
 use crate::{
     config::Checked,
@@ -50,7 +49,7 @@ pub struct Running {
     pub ops_address: SocketAddr,
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
-    keyring: KeyringSource,
+    service: Service,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -75,13 +74,21 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
-    let (random, clock) = (Random::new(), Clock::system());
-    let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
-    let service =
-        Service::new(Parts { store, keyring, random: random.clone(), clock, limits, closing: stop.clone() });
-    service.check_keys().await?;
+    let (random, clock, remote) = (Random::new(), Clock::system(), reload::remote_key(&storage)?);
+    let keyring = keyring_file::load_or_create(&storage, remote.clone(), &store, &random, &clock).await?;
+    let service = Service::new(Parts {
+        name: reload::server_name(&storage, sockets.listen),
+        source: reload::source(&storage, remote, &random),
+        data_keys_good_for: storage.keys.data_keys_good_for,
+        store,
+        keyring,
+        random: random.clone(),
+        clock,
+        limits,
+        closing: stop.clone(),
+    });
+    service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
-
     let metrics = Metrics::new();
     let (health, _) = tonic_health::server::health_reporter();
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
@@ -104,16 +111,15 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         background.clone(),
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
-    let tasks = background.clone();
-    let keyring = KeyringSource { path: storage.keyring, service: service.clone() };
-    background.spawn(async move { service.keep_house(&tasks).await });
+    let (house, tasks) = (service.clone(), background.clone());
+    background.spawn(async move { house.keep_house(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {
         address,
         ops_address,
         first_token,
-        keyring,
+        service,
         health,
         stop,
         stop_ops,
@@ -135,9 +141,10 @@ impl Running {
         self.serving.close();
         let drained = tokio::time::timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
         self.stop_ops.cancel();
+        let left = tokio::time::timeout(BACKGROUND_END, self.service.leave()).await.is_ok();
         self.background.close();
         let ended = tokio::time::timeout(BACKGROUND_END, self.background.wait()).await.is_ok();
-        tracing::info!(drained, "stopped");
+        tracing::info!(drained, left, "stopped");
         drained && ended
     }
 }

@@ -47,13 +47,11 @@ async fn readyz(State(context): State<Context>) -> Response {
     }
     match context.service.ready().await {
         Ok(()) => "ok\n".into_response(),
-        Err(_logged) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the database does not answer\n").into_response()
-        }
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
-    context.metrics.set_agents_left(context.service.agents_left());
+    context.metrics.set_key_rotation(context.service.agents_left(), context.service.agents_done());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
 }

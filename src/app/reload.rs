@@ -1,38 +1,78 @@
-//! Reading the keyring again while the server runs.
+//! Where the keys come from, also again while the server runs, and what the server is called meanwhile.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Running, StartError,
     keyring_file::{self, KeyringFileError},
 };
-use crate::service::Service;
-
-/// Where the keyring comes from, and who uses it.
-#[derive(Debug)]
-pub(super) struct KeyringSource {
-    pub(super) path: PathBuf,
-    pub(super) service: Service,
-}
+use crate::{
+    config::{Provider, Storage},
+    crypto::{Keyring, Random},
+    kms::{KmsError, Transit},
+    service::{KeySet, KeyringSource, RemoteKey},
+};
 
 impl Running {
     /// Reads the keyring file again and uses what it holds, if it is a keyring that fits the database. Else the one
     /// before stays, and the log says why.
     pub async fn reload_keyring(&self) {
-        match self.keyring.reload().await {
-            Ok((primary, keys)) => tracing::info!(%primary, keys, "keyring read again"),
-            Err(error) => tracing::error!(%error, "the keyring cannot be used; the one before stays in use"),
+        self.service.reload_keyring().await;
+    }
+}
+
+/// The keyring file as it is then, and the key of the provider outside, if there is one.
+pub(super) fn source(storage: &Storage, remote: Option<RemoteKey>, random: &Random) -> KeyringSource {
+    let (path, random) = (storage.keyring.clone(), random.clone());
+    KeyringSource::new(move || {
+        let keyring = keyring_file::load(&path).map_err(|error| error.to_string())?;
+        key_set(remote.clone(), keyring, &random)
+            .ok_or_else(|| KeyringFileError::Missing(path.clone()).to_string())
+    })
+}
+
+/// The key of the provider outside, if the settings name one.
+///
+/// # Errors
+/// [`KmsError`] when its settings cannot be used. It is not called yet.
+pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsError> {
+    match &storage.keys.provider {
+        Provider::File => Ok(None),
+        Provider::Transit(config) => {
+            let transit = Transit::new(config.clone())?;
+            Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
         }
     }
 }
 
-impl KeyringSource {
-    /// Says which key is the primary, and how many there are.
-    async fn reload(&self) -> Result<(String, usize), StartError> {
-        let keyring = keyring_file::load(&self.path)?;
-        let keyring = keyring.ok_or_else(|| KeyringFileError::Missing(self.path.clone()))?;
-        let told = (keyring.primary().id().to_string(), keyring.entries().count());
-        self.service.take_keyring(keyring).await?;
-        Ok(told)
+/// All keys there are; `None` if there is none.
+pub(super) fn key_set(
+    remote: Option<RemoteKey>,
+    keyring: Option<Keyring>,
+    random: &Random,
+) -> Option<KeySet> {
+    match (remote, keyring) {
+        (Some(remote), keyring) => Some(KeySet::of_provider(remote, keyring, random)),
+        (None, Some(keyring)) => Some(KeySet::of_keyring(keyring, random)),
+        (None, None) => None,
     }
+}
+
+/// The keys that a command of an operator works with.
+///
+/// # Errors
+/// [`StartError`] when there is none.
+pub(super) fn keys_of(storage: &Storage) -> Result<KeySet, StartError> {
+    let keyring = keyring_file::load(&storage.keyring)?;
+    let keys = key_set(remote_key(storage)?, keyring, &Random::new());
+    Ok(keys.ok_or_else(|| KeyringFileError::Missing(storage.keyring.clone()))?)
+}
+
+/// What tells this server from the others of its database, and is the same after a restart: the machine, the address
+/// as it was given, and the data directory.
+pub(super) fn server_name(storage: &Storage, listen: SocketAddr) -> String {
+    let system = rustix::system::uname();
+    let directory =
+        std::path::absolute(&storage.data_dir).unwrap_or_else(|_as_given| storage.data_dir.clone());
+    format!("{} ({listen}, {})", system.nodename().to_string_lossy(), directory.display())
 }

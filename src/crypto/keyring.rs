@@ -1,15 +1,16 @@
 //! The key-encryption keys of an installation.
 
-use std::{fmt, iter};
+use std::{fmt, iter, sync::Arc};
 
 use super::kek::{Kek, check_value_fingerprint};
 use super::{CryptoError, KekState, KeyCheck, Random};
 use crate::domain::{KekId, Timestamp};
 
-/// Key-encryption keys with different ids, one of them primary. There is no empty keyring.
+/// Key-encryption keys with different ids, one of them primary. There is no empty keyring. A clone shares the keys.
+#[derive(Clone)]
 pub struct Keyring {
-    pub(super) primary: Kek,
-    pub(super) others: Vec<Kek>,
+    pub(super) primary: Arc<Kek>,
+    pub(super) others: Vec<Arc<Kek>>,
 }
 
 /// What may be told of one key of a keyring.
@@ -27,7 +28,7 @@ impl Keyring {
     /// # Errors
     /// [`CryptoError::NoRandomness`].
     pub fn generate(random: &Random, now: Timestamp) -> Result<Self, CryptoError> {
-        Ok(Self { primary: Kek::generate(random, now)?, others: Vec::new() })
+        Ok(Self { primary: Arc::new(Kek::generate(random, now)?), others: Vec::new() })
     }
 
     /// Adds a new key, which is decrypt-only, and says its id. It counts as the newest even where the clock was set
@@ -39,7 +40,7 @@ impl Keyring {
         let after_all = Timestamp(self.newest().created_at().0.saturating_add(1));
         let kek = Kek::generate(random, now.max(after_all))?;
         let id = kek.id.clone();
-        self.others.push(kek);
+        self.others.push(Arc::new(kek));
         Ok(id)
     }
 
@@ -82,6 +83,17 @@ impl Keyring {
     pub fn entries(&self) -> impl Iterator<Item = KeyEntry<'_>> {
         let others = self.others.iter().map(|kek| KeyEntry { kek, state: KekState::DecryptOnly });
         iter::once(self.primary()).chain(others)
+    }
+
+    /// Whether another one has the same keys in the same states.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let has = |entry: KeyEntry<'_>| {
+            self.get(entry.id()).is_some_and(|own| {
+                own.state() == entry.state() && own.kek.check(&entry.check_value()) == KeyCheck::Right
+            })
+        };
+        self.others.len() == other.others.len() && other.entries().all(has)
     }
 
     /// The key of this id.
@@ -202,9 +214,23 @@ mod tests {
     fn of_keys_made_at_one_time_none_takes_the_place_of_the_primary() {
         let mut keyring = keyring();
         let other = Kek::generate(&Random::new(), Timestamp(1)).unwrap();
-        keyring.others.push(other);
+        keyring.others.push(Arc::new(other));
         assert_eq!(keyring.newest().id(), keyring.primary().id());
         assert_eq!(keyring.older_than_primary().count(), 0);
+    }
+
+    #[test]
+    fn keyrings_are_the_same_with_the_same_keys_in_the_same_states() {
+        let mut one = keyring();
+        let before = one.clone();
+        assert!(one.is_same(&before) && !one.is_same(&keyring()));
+        let added = one.add_key(&Random::new(), Timestamp(2)).unwrap();
+        assert!(!one.is_same(&before) && !before.is_same(&one));
+        let mut promoted = one.clone();
+        promoted.promote(&added);
+        assert!(!promoted.is_same(&one));
+        promoted.promote(before.primary().id());
+        assert!(promoted.is_same(&one));
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! `created_at` is microseconds since the Unix epoch. The format is closed: a field that is not known is
 //! an error, because a mistyped one would otherwise be a setting that has no effect.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use serde_json::error::Category;
@@ -63,18 +65,18 @@ impl Keyring {
             return Err(KeyringError::UnsupportedVersion(header.version));
         }
         let file: File<'_> = serde_json::from_slice(json).map_err(|error| located(&error))?;
-        let (mut primary, mut others) = (None::<Kek>, Vec::<Kek>::new());
+        let (mut primary, mut others) = (None::<Arc<Kek>>, Vec::<Arc<Kek>>::new());
         for (index, entry) in file.keys.into_iter().enumerate() {
             let state = entry.state;
-            let kek = entry.read(index + 1)?;
+            let kek = Arc::new(entry.read(index + 1)?);
             if primary.iter().chain(&others).any(|known| known.id == kek.id) {
-                return Err(KeyringError::DuplicateId(kek.id));
+                return Err(KeyringError::DuplicateId(kek.id.clone()));
             }
             match (state, &primary) {
                 (KekState::DecryptOnly, _) => others.push(kek),
                 (KekState::Primary, None) => primary = Some(kek),
                 (KekState::Primary, Some(first)) => {
-                    return Err(KeyringError::TwoPrimaries(first.id.clone(), kek.id));
+                    return Err(KeyringError::TwoPrimaries(first.id.clone(), kek.id.clone()));
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! Cryptography: bytes in, bytes out. No file, no network, no clock; [`ring`] does the arithmetic.
+//! Cryptography: bytes in, bytes out. No file, no network, no clock; [`ring`] does the arithmetic. Who else may wrap data
+//! keys, and how it is asked, is [`KeyProvider`].
 //!
 //! # Which key does what
 //!
@@ -53,6 +54,7 @@ mod kek;
 mod key_bytes;
 mod keyring;
 mod keyring_file;
+mod provider;
 mod random;
 mod wrapping;
 
@@ -62,5 +64,6 @@ pub use error::{CryptoError, KeyringError, OpenError, UnwrapError};
 pub use fingerprint::Fingerprint;
 pub use kek::{KekState, KeyCheck, check_value_fingerprint};
 pub use keyring::{KeyEntry, Keyring};
+pub use provider::{KeyProvider, LocalKeys, Owner, ProviderError};
 pub use random::Random;
 pub use wrapping::WrappedKey;

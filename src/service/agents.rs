@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::{
-    crypto::DataKey,
+    crypto::{DataKey, Owner},
     domain::{Action, Agent, AgentId, AgentName, Command, Fault, FaultCode, Faults, RequiredSecret, Scope},
     store::{Deployment, Tx, WrappedKeyRow},
 };
@@ -67,7 +67,7 @@ impl Service {
         let id = AgentId::from_random(self.parts.random.id_bits()?);
         let tenant = call.tenant().clone();
         let data_key = DataKey::generate(&self.parts.random)?;
-        let wrapped = self.parts.keyring.get().wrap(&data_key, &tenant, &id, &self.parts.random)?;
+        let wrapped = self.parts.keyring.get().wrap(&data_key, Owner { tenant: &tenant, agent: &id }).await?;
         let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
         Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
     }

@@ -52,9 +52,18 @@ impl Service {
         let call = call.clone();
         let prepared = Arc::new(PreparedDelete { call, agent, key, expected_revision, idempotency_key });
         let question = self.question(&prepared.call, &prepared.agent, prepared.idempotency_key.as_ref());
-        let (service, delete) = (self.clone(), Arc::clone(&prepared));
-        let decide = move |found: Option<&Found>| service.decide_delete(&delete, found);
-        let written: Written = self.parts.store.change(question, decide).await?;
+        let change = || {
+            let (service, delete) = (self.clone(), Arc::clone(&prepared));
+            let decide = move |found: Option<&Found>| service.decide_delete(&delete, found);
+            self.parts.store.change(question.clone(), decide)
+        };
+        let written: Written = match change().await {
+            Err(Error::KeyWanted(wanted)) => {
+                self.find_key(&wanted).await?;
+                change().await?
+            }
+            done => done?,
+        };
         self.tell_watchers(&prepared.agent, Some(Revision(written.revision)));
         Ok(written)
     }

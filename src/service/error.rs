@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use super::WantedKey;
 use crate::{
-    crypto::CryptoError,
-    domain::{AgentId, Faults, Revision, Scope, SecretName},
+    crypto::{CryptoError, ProviderError},
+    domain::{AgentId, Faults, KekId, Revision, Scope, SecretName},
     store::{self, Transient},
 };
 
@@ -68,6 +69,21 @@ pub enum Error {
         /// The secret; empty when it is the agent's data key.
         key: String,
     },
+    /// The agent's data key is not at hand: its key-encryption key is somewhere else, or not known yet. No caller sees
+    /// it: who meets it looks for the key first.
+    #[error("the data key of {} is not at hand", .0.agent)]
+    KeyWanted(Box<WantedKey>),
+    /// The agent's data key is wrapped by a key that this server has not.
+    #[error("this server does not have the key {kek}, which wraps the data key of {agent}")]
+    KeyUnavailable {
+        /// The agent.
+        agent: AgentId,
+        /// The key-encryption key.
+        kek: KekId,
+    },
+    /// The key provider does not answer.
+    #[error("{0}")]
+    Kms(String),
     /// The database failed.
     #[error("{0}")]
     Store(#[from] store::Error),
@@ -102,6 +118,8 @@ pub enum Kind {
     RateLimited,
     /// Call again later.
     Unavailable,
+    /// Call again later: this server has no key for the agent yet.
+    KeyUnavailable,
     /// Call again with more time.
     TimedOut,
     /// Ask the operator: something stored is damaged.
@@ -128,9 +146,11 @@ impl Error {
             Self::RateLimited { .. } => Kind::RateLimited,
             Self::Overloaded
             | Self::Closing
+            | Self::Kms(_)
             | Self::Store(
                 store::Error::Unavailable(_) | store::Error::Interrupted(_) | store::Error::Contended(_),
             ) => Kind::Unavailable,
+            Self::KeyWanted(_) | Self::KeyUnavailable { .. } => Kind::KeyUnavailable,
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(
@@ -157,6 +177,16 @@ impl Error {
     }
 }
 
+impl From<ProviderError> for Error {
+    fn from(error: ProviderError) -> Self {
+        match error {
+            ProviderError::Crypto(error) => Self::Crypto(error),
+            ProviderError::Unavailable(why) => Self::Kms(why),
+            ProviderError::UnknownKey(_) | ProviderError::DoesNotOpen => Self::Kms(error.to_string()),
+        }
+    }
+}
+
 impl Transient for Error {
     fn is_transient(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_transient())
@@ -171,7 +201,7 @@ impl Transient for Error {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::AgentNotFound,
@@ -182,6 +212,7 @@ impl Kind {
         Self::RequiredSecretsMissing,
         Self::RateLimited,
         Self::Unavailable,
+        Self::KeyUnavailable,
         Self::TimedOut,
         Self::DataLoss,
         Self::Internal,
@@ -201,6 +232,7 @@ impl Kind {
             Self::RequiredSecretsMissing => "REQUIRED_SECRETS_MISSING",
             Self::RateLimited => "RATE_LIMITED",
             Self::Unavailable => "UNAVAILABLE",
+            Self::KeyUnavailable => "KEY_UNAVAILABLE",
             Self::TimedOut => "TIMED_OUT",
             Self::DataLoss => "DATA_LOSS",
             Self::Internal => "INTERNAL",

@@ -1,5 +1,5 @@
 //! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
-//! under its primary key, and those who watch are informed.
+//! under its primary key, the others know of it and of its keys, and those who watch are informed.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -29,7 +29,13 @@ const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
-        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.rewrap());
+        tokio::join!(
+            self.inform_watchers(tasks),
+            self.sweep(),
+            self.attend(),
+            self.keep_data_keys(),
+            self.rewrap()
+        );
     }
 
     /// Clears values before that are not given out any more, from time to time.
@@ -50,6 +56,12 @@ impl Service {
     #[must_use]
     pub fn agents_left(&self) -> u64 {
         self.parts.agents_left.load(Ordering::Relaxed)
+    }
+
+    /// How many agents this server has brought under its primary key.
+    #[must_use]
+    pub fn agents_done(&self) -> u64 {
+        self.parts.agents_done.load(Ordering::Relaxed)
     }
 
     /// Wraps data keys anew where an older key than this server's primary wraps them. From newer ones none is taken:
@@ -76,24 +88,31 @@ impl Service {
 
     /// Goes through the agents once, and says whether there is nothing left to do.
     async fn rewrap_older(&self) -> Result<bool, Error> {
-        let (store, keyring, random) = (&self.parts.store, self.parts.keyring.get(), &self.parts.random);
-        let older: Vec<_> = keyring.older_than_primary().map(|entry| entry.id().clone()).collect();
+        let (store, keys) = (&self.parts.store, self.parts.keyring.get());
         let set_left = |left| self.parts.agents_left.store(left, Ordering::Relaxed);
+        let declared = self.parts.keyring.declared();
+        if declared.primary() != keys.primary() {
+            // Until the last server has the primary key
+            set_left(wrapped_by(store, &declared.older_than_primary()).await?);
+            return Ok(false);
+        }
+        let older = keys.older_than_primary();
         let found = if older.is_empty() { 0 } else { wrapped_by(store, &older).await? };
         set_left(found);
         if found == 0 {
             return Ok(true);
         }
         let mut sum = Step::default();
-        let mut walk = Walk::new(store, &keyring, random, older.clone(), REWRAPPED_AT_ONCE);
+        let mut walk = Walk::new(store, &keys, older.clone(), REWRAPPED_AT_ONCE);
         while let Some(step) = walk.step().await? {
             sum += step;
+            self.parts.agents_done.fetch_add(step.rewrapped, Ordering::Relaxed);
             set_left(found.saturating_sub(sum.rewrapped));
             sleep(REWRAP_PAUSE).await;
         }
         let left = wrapped_by(store, &older).await?;
         set_left(left);
-        let (primary, rewrapped) = (keyring.primary().id(), sum.rewrapped);
+        let (primary, rewrapped) = (keys.primary(), sum.rewrapped);
         tracing::info!(%primary, rewrapped, left, "data keys wrapped by the primary key");
         Ok(left == sum.unopened)
     }

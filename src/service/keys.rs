@@ -1,18 +1,19 @@
-//! The keyring of this server, and whether it is the one that this database was written with.
+//! Whether a keyring is the one that a database was written with, and what the database knows of keys.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use tokio::sync::Notify;
 
-use super::{Error, Service};
+use super::{Error, KeySet};
 use crate::{
-    crypto::{KeyCheck, KeyEntry, Keyring, check_value_fingerprint},
-    domain::{KekId, Timestamp},
+    crypto::{
+        DataKey, KeyCheck, KeyEntry, Keyring, Owner, ProviderError, WrappedKey, check_value_fingerprint,
+    },
+    domain::{AgentId, KekId, TenantId, Timestamp},
     store::{KeyRow, Store},
 };
 
-/// Why a keyring does not fit a database. It names ids and fingerprints, which are no secrets.
+/// Why a keyring does not fit a database, or is none. It names ids and fingerprints, which are no secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyProblem {
     /// A key that wraps data keys is not in the keyring.
@@ -28,6 +29,17 @@ pub enum KeyProblem {
         /// How many agents need it.
         agents: u64,
     },
+    /// The key that the servers of this database wrap by is not in the keyring.
+    #[error(
+        "the keyring lacks the key {id} of the fingerprint {needed}, by which the servers of this database wrap data \
+         keys: add it to the keyring file (--keyring)"
+    )]
+    Behind {
+        /// The key's id.
+        id: KekId,
+        /// The key's fingerprint.
+        needed: String,
+    },
     /// The keyring has another key under this id.
     #[error(
         "the keyring's key {id} has the fingerprint {found}, but this database was written with a key {id} \
@@ -41,66 +53,29 @@ pub enum KeyProblem {
         /// The fingerprint of the key that is needed.
         needed: String,
     },
+    /// The keyring cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
     /// The database could not be asked.
     #[error(transparent)]
     Failed(#[from] Error),
 }
 
-/// A key of the keyring and how much depends on it.
+/// A key that a keyring or a database knows of, and how much depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyUse {
     /// The key's id.
     pub id: KekId,
+    /// Tells keys apart, and is no secret.
+    pub fingerprint: String,
     /// How many agents' data keys it wraps.
     pub agents: u64,
-}
-
-/// The keyring that calls use; another can take its place while they do. A call that has begun with one ends with it.
-#[derive(Debug)]
-pub(super) struct Held {
-    keyring: RwLock<Arc<Keyring>>,
-    /// Tells that another one was taken.
-    pub(super) taken: Notify,
-}
-
-// === impl Held ===
-
-impl Held {
-    pub(super) fn new(keyring: Keyring) -> Self {
-        Self { keyring: RwLock::new(Arc::new(keyring)), taken: Notify::new() }
-    }
-
-    /// The present one.
-    pub(super) fn get(&self) -> Arc<Keyring> {
-        Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn take(&self, keyring: Keyring) {
-        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keyring);
-        self.taken.notify_one();
-    }
-}
-
-// === impl Service ===
-
-impl Service {
-    /// Checks the keyring against the database and notes keys that the database does not know yet.
-    ///
-    /// # Errors
-    /// [`KeyProblem`].
-    pub async fn check_keys(&self) -> Result<(), KeyProblem> {
-        check(&self.parts.store, &self.parts.keyring.get(), self.parts.clock.now()).await
-    }
-
-    /// Uses another keyring from now on, if it fits the database.
-    ///
-    /// # Errors
-    /// [`KeyProblem`]; then the one before stays.
-    pub async fn take_keyring(&self, keyring: Keyring) -> Result<(), KeyProblem> {
-        check(&self.parts.store, &keyring, self.parts.clock.now()).await?;
-        self.parts.keyring.take(keyring);
-        Ok(())
-    }
+    /// When the database got to know it; `None` if it does not know it yet.
+    pub noted_at: Option<Timestamp>,
+    /// Since when servers may wrap by it; `None` if never yet.
+    pub primary_since: Option<Timestamp>,
+    /// What the keyring has under this id.
+    pub check: KeyCheck,
 }
 
 /// Checks a keyring against a database and notes keys that the database does not know yet. To be done before anything is
@@ -108,18 +83,26 @@ impl Service {
 ///
 /// # Errors
 /// [`KeyProblem`].
-pub async fn check(store: &Store, keyring: &Keyring, at: Timestamp) -> Result<(), KeyProblem> {
-    compare(store, keyring).await?;
-    let rows: Vec<_> = keyring
-        .entries()
-        .map(|entry| KeyRow { id: entry.id().clone(), check_value: entry.check_value().to_vec() })
+pub async fn check(store: &Store, keys: &KeySet, at: Timestamp) -> Result<(), KeyProblem> {
+    let known = compare(store, keys).await?;
+    let mut rows: Vec<_> = keys
+        .keyring()
+        .into_iter()
+        .flat_map(Keyring::entries)
+        .map(|entry| KeyRow {
+            id: entry.id().clone(),
+            check_value: entry.check_value().to_vec(),
+            noted_at: at,
+            primary_since: None,
+        })
         .collect();
+    rows.extend(check_value_of_remote(keys, &known, at).await?);
     let rows = Arc::new(rows);
     let noted = store.write(move |tx| {
         let rows = Arc::clone(&rows);
         async move {
             for row in rows.iter() {
-                tx.note_key(row, at).await?;
+                tx.note_key(row).await?;
             }
             Ok::<_, Error>(())
         }
@@ -145,23 +128,100 @@ pub async fn forget(store: &Store, id: &KekId) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`KeyProblem`].
-pub async fn compare(store: &Store, keyring: &Keyring) -> Result<Vec<KeyUse>, KeyProblem> {
-    let usage = store.key_usage().await.map_err(Error::from)?;
-    for row in store.known_keys().await.map_err(Error::from)? {
-        let agents = usage.iter().find(|(id, _)| *id == row.id).map_or(0, |(_, agents)| *agents);
-        match keyring.verify(&row.id, &row.check_value) {
-            KeyCheck::Right => {}
-            KeyCheck::Unknown if agents == 0 => {}
-            KeyCheck::Unknown => {
-                let needed = check_value_fingerprint(&row.check_value);
-                return Err(KeyProblem::Missing { id: row.id, needed, agents });
-            }
-            KeyCheck::Wrong => {
-                let found = keyring.get(&row.id).map(KeyEntry::fingerprint).unwrap_or_default();
-                let needed = check_value_fingerprint(&row.check_value);
-                return Err(KeyProblem::Wrong { id: row.id, found, needed });
-            }
+pub async fn compare(store: &Store, keys: &KeySet) -> Result<Vec<KeyUse>, KeyProblem> {
+    let known = survey(store, Some(keys)).await?;
+    match known.iter().find_map(|key| problem_of(key, &known, keys)) {
+        Some(problem) => Err(problem),
+        None => Ok(known),
+    }
+}
+
+fn problem_of(key: &KeyUse, all: &[KeyUse], keys: &KeySet) -> Option<KeyProblem> {
+    let KeyUse { id, fingerprint, agents, .. } = key;
+    let (id, needed, agents) = (id.clone(), fingerprint.clone(), *agents);
+    match key.check {
+        KeyCheck::Right => None,
+        KeyCheck::Wrong => {
+            let found = keys.keyring().and_then(|keyring| keyring.get(&id)).map(KeyEntry::fingerprint);
+            let found = found.unwrap_or_else(|| "of another key".to_owned());
+            Some(KeyProblem::Wrong { id, found, needed })
+        }
+        KeyCheck::Unknown if agents > 0 => Some(KeyProblem::Missing { id, needed, agents }),
+        KeyCheck::Unknown => {
+            let since = all.iter().filter_map(|key| key.primary_since).max();
+            let is_current = key.primary_since.is_some() && key.primary_since == since;
+            is_current.then_some(KeyProblem::Behind { id, needed })
         }
     }
-    Ok(usage.into_iter().map(|(id, agents)| KeyUse { id, agents }).collect())
+}
+
+/// All keys that a database or a keyring knows of: those that the database knows first, oldest first.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn survey(store: &Store, keys: Option<&KeySet>) -> Result<Vec<KeyUse>, Error> {
+    let usage = store.key_usage().await?;
+    let agents_of = |id: &KekId| usage.iter().find(|(used, _)| used == id).map_or(0, |(_, agents)| *agents);
+    let mut known = Vec::new();
+    for KeyRow { id, check_value, noted_at, primary_since } in store.known_keys().await? {
+        let check = match keys {
+            Some(keys) => verify(keys, &id, &check_value).await?,
+            None => KeyCheck::Unknown,
+        };
+        known.push(KeyUse {
+            fingerprint: check_value_fingerprint(&check_value),
+            agents: agents_of(&id),
+            noted_at: Some(noted_at),
+            primary_since,
+            check,
+            id,
+        });
+    }
+    for entry in keys.and_then(KeySet::keyring).into_iter().flat_map(Keyring::entries) {
+        if !known.iter().any(|key| key.id == *entry.id()) {
+            known.push(KeyUse {
+                id: entry.id().clone(),
+                fingerprint: entry.fingerprint(),
+                agents: agents_of(entry.id()),
+                noted_at: None,
+                primary_since: None,
+                check: KeyCheck::Right,
+            });
+        }
+    }
+    Ok(known)
+}
+
+/// Whether keys have the one of this id that the check value is of.
+async fn verify(keys: &KeySet, id: &KekId, check_value: &[u8]) -> Result<KeyCheck, Error> {
+    let Some(remote) = keys.remote().filter(|remote| remote.id == *id) else {
+        return Ok(keys.keyring().map_or(KeyCheck::Unknown, |keyring| keyring.verify(id, check_value)));
+    };
+    let wrapped = WrappedKey { kek: id.clone(), bytes: check_value.to_vec() };
+    let (tenant, agent) = nobody();
+    match remote.provider.unwrap(&wrapped, Owner { tenant: &tenant, agent: &agent }).await {
+        Ok(key) if key.expose() == DataKey::for_check()?.expose() => Ok(KeyCheck::Right),
+        Ok(_) | Err(ProviderError::DoesNotOpen) => Ok(KeyCheck::Wrong),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the database is to know a provider's key by, if it does not know it yet: a data key that all know, wrapped.
+async fn check_value_of_remote(
+    keys: &KeySet,
+    known: &[KeyUse],
+    at: Timestamp,
+) -> Result<Option<KeyRow>, Error> {
+    let unknown = keys.remote().filter(|remote| !known.iter().any(|key| key.id == remote.id));
+    let Some(remote) = unknown else { return Ok(None) };
+    let (tenant, agent) = nobody();
+    let owner = Owner { tenant: &tenant, agent: &agent };
+    let wrapped = remote.provider.wrap(&DataKey::for_check()?, owner).await?;
+    let id = remote.id.clone();
+    Ok(Some(KeyRow { id, check_value: wrapped.bytes, noted_at: at, primary_since: None }))
+}
+
+/// The owner of check values, who is no agent.
+fn nobody() -> (TenantId, AgentId) {
+    (TenantId::from_stored(String::new()), AgentId::from_stored(String::new()))
 }

@@ -12,24 +12,31 @@ mod agents;
 mod audit;
 mod channels;
 mod clock;
+mod data_keys;
 mod delete_secret;
 mod effect;
 mod error;
 mod heavy;
+mod held;
 mod house;
 mod idempotency;
+mod key_set;
 mod keys;
 mod overlap;
 mod page_token;
 mod plan;
 mod rewrap;
+mod roll;
 mod runtime;
 mod secrets;
 mod set_secrets;
 mod tokens;
 mod watch;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -37,19 +44,26 @@ use tokio_util::sync::CancellationToken;
 pub use agents::{Deployed, NewAgent};
 pub use audit::{ListRuns, Run};
 pub use clock::Clock;
+pub use data_keys::WantedKey;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
-pub use keys::{KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key};
+pub use held::{KeyringSource, NotReady};
+pub use key_set::{KeySet, RemoteKey};
+pub use keys::{
+    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
+    survey as survey_keys,
+};
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use rewrap::{Rewrapping, rewrap_all};
+pub use roll::{begin_to_use, who_wraps_by};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
 pub use tokens::NewToken;
 
 use crate::{
-    crypto::{DataKey, Keyring, Random, WrappedKey},
+    crypto::{DataKey, Random, UnwrapError},
     domain::{Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId},
     store::{AgentRow, Store, Tx},
 };
@@ -64,13 +78,16 @@ pub struct Service {
 #[derive(Debug)]
 struct Inner {
     store: Store,
-    keyring: keys::Held,
+    name: String,
+    keyring: held::Held,
+    data_keys: data_keys::DataKeys,
     random: Random,
     clock: Clock,
     limits: Limits,
     closing: CancellationToken,
-    /// How many agents wait to be wrapped anew.
+    /// How many agents wait to be wrapped anew, and how many this server has wrapped anew.
     agents_left: AtomicU64,
+    agents_done: AtomicU64,
     watched: watch::Watched,
     heavy: heavy::Heavy,
 }
@@ -80,8 +97,14 @@ struct Inner {
 pub struct Parts {
     /// The database.
     pub store: Store,
+    /// What this server is called among those of the database, also after a restart.
+    pub name: String,
     /// The key-encryption keys.
-    pub keyring: Keyring,
+    pub keyring: KeySet,
+    /// Where they come from.
+    pub source: KeyringSource,
+    /// For how long a data key that a provider outside has unwrapped may be used.
+    pub data_keys_good_for: Duration,
     /// Randomness.
     pub random: Random,
     /// Time.
@@ -107,19 +130,24 @@ impl Service {
     /// Puts the operations together.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, keyring, random, clock, limits, closing } = parts;
+        let Parts { store, name, keyring, source, data_keys_good_for, random, clock, limits, closing } =
+            parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
-        let (keyring, agents_left) = (keys::Held::new(keyring), AtomicU64::default());
-        let parts = Inner { store, keyring, random, clock, limits, closing, agents_left, watched, heavy };
+        let parts = Inner {
+            store,
+            name,
+            keyring: held::Held::new(keyring, source),
+            data_keys: data_keys::DataKeys::new(data_keys_good_for),
+            random,
+            clock,
+            limits,
+            closing,
+            agents_left: AtomicU64::default(),
+            agents_done: AtomicU64::default(),
+            watched,
+            heavy,
+        };
         Self { parts: Arc::new(parts) }
-    }
-
-    /// Whether the database answers.
-    ///
-    /// # Errors
-    /// [`Error::Store`] when it does not.
-    pub async fn ready(&self) -> Result<(), Error> {
-        Ok(self.parts.store.ping().await?)
     }
 
     /// Runs a write of this service in a transaction. See [`Store::write`].
@@ -131,13 +159,22 @@ impl Service {
         self.parts.store.write(operation).await
     }
 
-    /// Opens the data key of an agent.
-    fn data_key(&self, agent: &AgentRow) -> Result<DataKey, Error> {
-        let wrapped = WrappedKey { kek: agent.key.kek.clone(), bytes: agent.key.bytes.clone() };
-        self.parts.keyring.get().unwrap_key(&wrapped, &agent.tenant, &agent.id).map_err(|error| {
-            tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
-            Error::DataLoss { agent: agent.id.clone(), key: String::new() }
-        })
+    /// Opens the data key of an agent. With [`Error::KeyWanted`] it is worth a [`Service::find_key`].
+    fn data_key(&self, agent: &AgentRow) -> Result<Arc<DataKey>, Error> {
+        let wanted = WantedKey::of(agent);
+        let error = match self.parts.keyring.get().unwrap_now(&wanted.wrapped, wanted.owner()) {
+            Some(Ok(key)) => return Ok(Arc::new(key)),
+            Some(Err(error)) => error,
+            None => {
+                let kept = self.parts.data_keys.get(&wanted);
+                return kept.ok_or_else(|| Error::KeyWanted(Box::new(wanted)));
+            }
+        };
+        if let UnwrapError::UnknownKey(_) = error {
+            return Err(Error::KeyWanted(Box::new(wanted)));
+        }
+        tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
+        Err(Error::DataLoss { agent: agent.id.clone(), key: String::new() })
     }
 
     /// The start of an audit record; what is special to an action is filled in by its operation.

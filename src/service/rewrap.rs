@@ -6,17 +6,21 @@
 
 use std::{collections::VecDeque, ops::AddAssign, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{task::yield_now, time::sleep};
 
-use super::Error;
+use super::{Error, KeySet, WantedKey};
 use crate::{
-    crypto::{Keyring, Random, UnwrapError, WrappedKey},
+    crypto::{ProviderError, WrappedKey},
     domain::{AgentId, KekId},
     store::{Rewrapped, Store, WrappedKeyRow, Wrapping},
 };
 
 /// How many agents are read at a time, and how many an operator's command exchanges at a time.
 const BATCH: usize = 1000;
+
+/// How many are wrapped anew side by side: each may take a call of a provider or two.
+const SIDE_BY_SIDE: usize = 16;
 
 /// Between two batches, so that others who write come to their turn: SQLite has one writer for all processes.
 const BREATH: Duration = Duration::from_millis(5);
@@ -42,8 +46,7 @@ pub struct Rewrapping {
 /// A way through all agents whose data keys some keys wrap.
 pub(super) struct Walk<'w> {
     store: &'w Store,
-    keyring: &'w Keyring,
-    random: &'w Random,
+    keys: &'w KeySet,
     from: Vec<KekId>,
     at_once: usize,
     after: Option<AgentId>,
@@ -66,12 +69,10 @@ pub(super) struct Step {
 /// [`Error::Store`] and [`Error::Crypto`]; what is done until then stays done.
 pub async fn rewrap_all(
     store: &Store,
-    keyring: &Keyring,
-    random: &Random,
+    keys: &KeySet,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Rewrapping, Error> {
-    let from: Vec<_> =
-        keyring.entries().map(|entry| entry.id().clone()).filter(|id| id != keyring.primary().id()).collect();
+    let from = keys.all_but_primary();
     let mut sum = Rewrapping::default();
     let mut total = 0;
     for pass in 0.. {
@@ -87,7 +88,7 @@ pub async fn rewrap_all(
         let mut done = total - sum.left;
         progress(done, total);
         sum.unopened = 0;
-        let mut walk = Walk::new(store, keyring, random, from.clone(), BATCH);
+        let mut walk = Walk::new(store, keys, from.clone(), BATCH);
         while let Some(step) = walk.step().await? {
             sum.rewrapped += step.rewrapped;
             sum.unopened += step.unopened;
@@ -120,14 +121,8 @@ impl AddAssign for Step {
 
 impl<'w> Walk<'w> {
     /// A way from the beginning, in batches of this size.
-    pub(super) fn new(
-        store: &'w Store,
-        keyring: &'w Keyring,
-        random: &'w Random,
-        from: Vec<KekId>,
-        at_once: usize,
-    ) -> Self {
-        Self { store, keyring, random, from, at_once, after: None, due: VecDeque::new() }
+    pub(super) fn new(store: &'w Store, keys: &'w KeySet, from: Vec<KekId>, at_once: usize) -> Self {
+        Self { store, keys, from, at_once, after: None, due: VecDeque::new() }
     }
 
     /// Does the next batch; `None` at the end.
@@ -142,10 +137,15 @@ impl<'w> Walk<'w> {
         }
         let mut step = Step { found: some.len() as u64, ..Step::default() };
         let mut rewrapped = Vec::with_capacity(some.len());
-        for before in some {
-            match self.rewrap(before)? {
-                Some(one) => rewrapped.push(one),
-                None => step.unopened += 1,
+        let keys = self.keys;
+        let mut some = some.into_iter().peekable();
+        while some.peek().is_some() {
+            let side_by_side = some.by_ref().take(SIDE_BY_SIDE).map(|before| rewrap(keys, before));
+            for one in join_all(side_by_side).await {
+                match one? {
+                    Some(one) => rewrapped.push(one),
+                    None => step.unopened += 1,
+                }
             }
         }
         step.rewrapped = self.store.exchange(rewrapped).await?;
@@ -164,19 +164,18 @@ impl<'w> Walk<'w> {
         }
         Ok(())
     }
+}
 
-    /// `None` if the data key does not open: that is no reason to leave the others as they are.
-    fn rewrap(&self, before: Wrapping) -> Result<Option<Rewrapped>, Error> {
-        let wrapped = WrappedKey { kek: before.key.kek.clone(), bytes: before.key.bytes.clone() };
-        match self.keyring.rewrap(&wrapped, &before.tenant, &before.agent, self.random) {
-            Ok(WrappedKey { kek, bytes }) => {
-                Ok(Some(Rewrapped { before, key: WrappedKeyRow { kek, bytes } }))
-            }
-            Err(UnwrapError::Crypto(error)) => Err(error.into()),
-            Err(error @ (UnwrapError::UnknownKey(_) | UnwrapError::DoesNotOpen)) => {
-                tracing::error!(agent = %before.agent, kek = %before.key.kek, %error, "a data key does not open");
-                Ok(None)
-            }
+/// `None` if the data key does not open: that is no reason to leave the others as they are.
+async fn rewrap(keys: &KeySet, before: Wrapping) -> Result<Option<Rewrapped>, Error> {
+    let wrapped = WrappedKey { kek: before.key.kek.clone(), bytes: before.key.bytes.clone() };
+    let wanted = WantedKey { agent: before.agent.clone(), tenant: before.tenant.clone(), wrapped };
+    match keys.rewrap(&wanted.wrapped, wanted.owner()).await {
+        Ok(WrappedKey { kek, bytes }) => Ok(Some(Rewrapped { before, key: WrappedKeyRow { kek, bytes } })),
+        Err(error @ (ProviderError::UnknownKey(_) | ProviderError::DoesNotOpen)) => {
+            tracing::error!(agent = %before.agent, kek = %before.key.kek, %error, "a data key does not open");
+            Ok(None)
         }
+        Err(error) => Err(error.into()),
     }
 }

@@ -69,9 +69,15 @@ impl Service {
     /// # Errors
     /// [`Error::PermissionDenied`] without `secrets:resolve`; [`Error::AgentNotFound`];
     /// [`Error::RequiredSecretsMissing`]; [`Error::Invalid`] for a bad run id or key; [`Error::DataLoss`]
-    /// when a value does not open; [`Error::Store`].
+    /// when a value does not open; [`Error::KeyUnavailable`]; [`Error::Kms`]; [`Error::Store`].
     pub async fn resolve(&self, call: &Call, request: Resolve) -> Result<Environment, Error> {
-        let outcome = self.hand_out(call, &request).await;
+        let mut outcome = self.hand_out(call, &request).await;
+        if let Err(Error::KeyWanted(wanted)) = outcome {
+            outcome = match self.find_key(&wanted).await {
+                Ok(()) => self.hand_out(call, &request).await,
+                Err(error) => Err(error),
+            };
+        }
         if let Err(refusal) = &outcome
             && let Err(error) = self.record_refusal(call, &request, refusal).await
         {

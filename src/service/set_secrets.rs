@@ -128,11 +128,16 @@ impl Service {
         let mut judgement = Arc::new(set.judge(Vec::new()));
         let mut question = self.question(&set.call, &set.agent, set.idempotency_key.as_ref());
         question.with_values = set.previous_for.is_some_and(|micros| micros > 0);
+        let mut has_looked = false;
         loop {
             let (service, set_, judgement_) = (self.clone(), Arc::clone(set), Arc::clone(&judgement));
             let decide = move |found: Option<&Found>| service.decide_set(&set_, found, &judgement_);
             match self.parts.store.change(question.clone(), decide).await {
                 Ok(answer) => return Ok(answer),
+                Err(Stop::Failed(Error::KeyWanted(wanted))) if !has_looked => {
+                    has_looked = true;
+                    self.find_key(&wanted).await?;
+                }
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::NotJudged(required)) => {
                     let set = Arc::clone(set);

@@ -39,6 +39,7 @@ mod room;
 mod rows;
 mod scout;
 mod secrets;
+mod servers;
 mod sqlite;
 mod tokens;
 mod transaction;
@@ -58,6 +59,7 @@ pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use rewrap::{Rewrapped, Wrapping};
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
+pub use servers::ServerRow;
 pub use writer::Tx;
 
 use tokio_util::task::TaskTracker;

@@ -1,6 +1,11 @@
 //! The metrics of a process.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -23,6 +28,7 @@ struct Inner {
     requests: Family<Request, Counter>,
     durations: Family<Route, Histogram>,
     agents_left: Gauge,
+    agents_done: Counter,
 }
 
 /// No label ever holds an agent, a key or a token.
@@ -59,13 +65,19 @@ impl Metrics {
             "Agents whose data keys an older key than the primary still wraps",
             agents_left.clone(),
         );
+        let agents_done = Counter::default();
+        registry.register(
+            "key_rotation_agents_done",
+            "Agents whose data keys this server has wrapped by the primary key in the place of an older one",
+            agents_done.clone(),
+        );
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations, agents_left }))
+        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done }))
     }
 
     /// Counts a request.
@@ -75,9 +87,10 @@ impl Metrics {
         self.0.requests.get_or_create(&Request { protocol, route: timed.route, code }).inc();
     }
 
-    /// So many agents wait to come under the primary key.
-    pub fn set_agents_left(&self, agents: u64) {
-        self.0.agents_left.set(i64::try_from(agents).unwrap_or(i64::MAX));
+    /// So many agents wait to come under the primary key, and so many this process has brought there.
+    pub fn set_key_rotation(&self, left: u64, done: u64) {
+        self.0.agents_left.set(i64::try_from(left).unwrap_or(i64::MAX));
+        self.0.agents_done.inner().store(done, Ordering::Relaxed);
     }
 
     /// All metrics in the `OpenMetrics` text format.
@@ -112,9 +125,10 @@ mod tests {
     fn requests_are_counted_by_route_and_status() {
         let metrics = Metrics::new();
         metrics.count("rest", "GET /v1/agents".to_owned(), "200".into(), Duration::from_millis(3));
-        metrics.set_agents_left(7);
+        metrics.set_key_rotation(7, 3);
         let text = metrics.render();
         assert!(text.contains("superserve_key_rotation_agents_left 7\n"), "{text}");
+        assert!(text.contains("superserve_key_rotation_agents_done_total 3\n"), "{text}");
         assert!(
             text.contains(
                 r#"superserve_requests_total{protocol="rest",route="GET /v1/agents",code="200"} 1"#

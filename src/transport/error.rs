@@ -57,6 +57,7 @@ pub(super) fn row(kind: Kind) -> Row {
         }
         Kind::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
         Kind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+        Kind::KeyUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
         Kind::TimedOut => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "Request timed out"),
         Kind::DataLoss => (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
         Kind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
@@ -154,6 +155,10 @@ enum Details<'e> {
     Revision {
         revision: i64,
     },
+    Key {
+        code: &'static str,
+        key_id: &'e str,
+    },
     Missing {
         missing_required: Vec<&'e str>,
     },
@@ -178,6 +183,7 @@ fn details(error: &Error) -> Details<'_> {
             omitted: faults.len().checked_sub(TOLD_FAULTS).filter(|omitted| *omitted > 0),
         },
         Error::RevisionMismatch { current } => Details::Revision { revision: current.0 },
+        Error::KeyUnavailable { kek, .. } => Details::Key { code: "key_unavailable", key_id: kek.as_str() },
         Error::RequiredSecretsMissing(missing) => {
             Details::Missing { missing_required: missing.iter().map(SecretName::as_str).collect() }
         }
@@ -187,6 +193,8 @@ fn details(error: &Error) -> Details<'_> {
         | Error::Closing
         | Error::TimedOut
         | Error::DataLoss { .. }
+        | Error::KeyWanted(_)
+        | Error::Kms(_)
         | Error::Store(_)
         | Error::Crypto(_)
         | Error::Bug(_) => Details::Nothing {},
@@ -243,19 +251,27 @@ fn metadata(error: &Error, omitted: usize) -> std::collections::HashMap<String, 
     } else {
         None
     };
+    let key =
+        if let Error::KeyUnavailable { kek, .. } = error { Some(("key_id", kek.to_string())) } else { None };
     let omitted = (omitted > 0).then(|| ("omitted", omitted.to_string()));
-    scope.into_iter().chain(revision).chain(omitted).map(|(key, value)| (key.to_owned(), value)).collect()
+    scope
+        .into_iter()
+        .chain(revision)
+        .chain(key)
+        .chain(omitted)
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 fn retry_after(error: &Error) -> Option<Duration> {
     if let Error::RateLimited { retry_after } = error {
         return Some(*retry_after);
     }
-    (error.kind() == Kind::Unavailable).then_some(RETRY_AFTER)
+    matches!(error.kind(), Kind::Unavailable | Kind::KeyUnavailable).then_some(RETRY_AFTER)
 }
 
 fn log(error: &Error) {
-    if matches!(error.kind(), Kind::Internal | Kind::DataLoss | Kind::Unavailable) {
+    if matches!(error.kind(), Kind::Internal | Kind::DataLoss | Kind::Unavailable | Kind::KeyUnavailable) {
         tracing::error!(reason = error.reason(), error = chain(error), "a call failed");
     } else {
         tracing::debug!(reason = error.reason(), "a call was refused");

@@ -12,16 +12,17 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-const PLACES: [(&str, &[&str]); 11] = [
+const PLACES: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("proto", &[]),
     ("telemetry", &[]),
     ("crypto", &["domain"]),
+    ("kms", &["domain", "crypto"]),
     ("store", &["domain"]),
     ("service", &["domain", "crypto", "store"]),
     ("transport", &["domain", "proto", "telemetry", "service"]),
-    ("config", &["domain", "crypto", "store", "service", "transport", "telemetry"]),
-    ("app", &["domain", "proto", "telemetry", "crypto", "store", "service", "transport", "config"]),
+    ("config", &["domain", "crypto", "kms", "store", "service", "transport", "telemetry"]),
+    ("app", &["domain", "proto", "telemetry", "crypto", "kms", "store", "service", "transport", "config"]),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),
     ("main", &["cli", "telemetry"]),
 ];

@@ -96,7 +96,7 @@ async fn a_rotation_that_was_killed_is_taken_up(database: Database) {
     let (agent, value) = (server.deploy("demo").await, sentinel());
     server.set(&agent, &json!({"KEY": value})).await;
     seed(&server, 4 * MANY).await;
-    let (old, new) = generate(&server, &[]).await;
+    let (old, new) = generate(&server, &[&server]).await;
     server.kill9();
     let (lock, sql) = (server.backdoor().await, server.backdoor().await);
     let last = sql.row("SELECT id FROM agents ORDER BY id DESC LIMIT 1", []).await;
@@ -130,11 +130,13 @@ async fn a_rotation_that_was_killed_is_taken_up(database: Database) {
 }
 
 async fn two_rotations_at_once_do_each_agent_once(database: Database) {
-    let server = Server::start(database);
+    let mut server = Server::start(database);
     let (agent, value) = (server.deploy("demo").await, sentinel());
     server.set(&agent, &json!({"KEY": value})).await;
     seed(&server, MANY).await;
     let (old, new) = generate(&server, &[&server]).await;
+    // It would take part
+    server.kill9();
     let [one, other] = [(); 2].map(|()| server.setup().begin(&["keys", "rotate", "--json"]));
     let told = [one.await.unwrap(), other.await.unwrap()]
         .map(|output| -> Value { serde_json::from_str(&output.done()).unwrap() });
@@ -142,13 +144,17 @@ async fn two_rotations_at_once_do_each_agent_once(database: Database) {
     assert_eq!(done.iter().sum::<u64>(), MANY as u64 + 1, "{done:?}");
     assert!(told.iter().all(|told| told["primary"] == json!(new)), "{told:?}");
     assert_eq!(agents(&server), HashMap::from([(old, 0), (new, MANY as u64 + 1)]));
+    server.restart();
     assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], value);
 }
 
 async fn what_does_not_open_is_named_and_left(database: Database) {
     let server = Server::start(database);
     let refused = server.setup().run(&["keys", "rotate"]).failed(1);
-    assert!(refused.contains("`superserve keys generate`") && refused.contains("SIGHUP"), "{refused}");
+    assert!(
+        refused.contains("`superserve keys generate`") && refused.contains("share the file"),
+        "{refused}"
+    );
     let (agent, broken) = (server.deploy("demo").await, server.deploy("broken").await);
     server.set(&agent, &json!({"KEY": "v"})).await;
     let (old, new) = generate(&server, &[&server]).await;
@@ -177,40 +183,54 @@ async fn a_key_is_retired_when_no_agent_needs_it(database: Database) {
     let agent = server.deploy("demo").await;
     server.set(&agent, &json!({"KEY": "v"})).await;
     let (old, new) = generate(&server, &[&server]).await;
-    let retire = |id: &str| server.setup().run(&["keys", "retire", id]);
-    let refused = retire(&old).failed(1);
+    let retire = |more: &[&str]| server.setup().run(&[&["keys", "retire", &old], more].concat());
+    let refused = retire(&[]).failed(1);
     assert!(refused.contains("primary") && refused.contains("`superserve keys rotate`"), "{refused}");
-    assert!(retire("kek_none").failed(1).contains("keys status"));
+    assert!(server.setup().run(&["keys", "retire", "kek_none"]).failed(1).contains("keys status"));
     rotate(server.setup());
-    // A server that does not know of it yet goes on with the old key
-    server.deploy("late").await;
-    let refused = retire(&old).failed(1);
-    assert!(refused.contains("1 agent(s)") && refused.contains("`superserve keys rotate`"), "{refused}");
-    assert_eq!(states(&server).len(), 2);
 
-    rotate(server.setup());
-    server.reload().await;
-    let retired = retire(&old);
+    let checked = retire(&["--check", "--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&checked.done()).unwrap(), json!({"removable": old, "lost": 0}));
+    assert_eq!(states(&server).len(), 2, "it was only looked at");
+    // It waits for the server, which takes some seconds to see that another key is the primary one
+    let retired = retire(&[]);
     assert!(retired.code == 0 && retired.stderr.contains("backup"), "{retired:?}");
-    assert_eq!(states(&server), [(new.clone(), "primary".to_owned())]);
+    let key = &status(&server)[0];
+    assert_eq!((&key["id"], &key["state"]), (&json!(new), &json!("primary")));
     assert!(server.reload().await.contains(&new));
     assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], "v");
     server.kill9();
     server.restart();
     assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], "v");
+    // What was there is still known, so that a backup's key can be told by it
+    let key = &status(&server)[1];
+    assert_eq!((&key["id"], &key["state"], &key["agents"]), (&json!(old), &json!("absent"), &json!(0)));
+    assert!(key["primary_since"].is_string(), "{key}");
 }
 
 async fn agents_are_lost_only_when_told_to(database: Database) {
     let mut server = Server::start(database);
-    let agent = server.deploy("demo").await;
+    let (agent, late) = (server.deploy("demo").await, server.deploy("late").await);
     server.set(&agent, &json!({"KEY": "v"})).await;
-    let (old, _) = generate(&server, &[&server]).await;
-    rotate(server.setup());
-    let late = server.deploy("late").await;
     server.set(&late, &json!({"KEY": "late"})).await;
+    let (old, _) = generate(&server, &[&server]).await;
+    let sql = server.backdoor().await;
+    let wrapped = "SELECT wrapped_key FROM agents WHERE id = $1";
+    let wrapped: Vec<u8> = sql.row(wrapped, [late.as_str().into()]).await.try_get("", "wrapped_key").unwrap();
+    rotate(server.setup());
     server.kill9();
+    // As if it had been restored
+    let change = "UPDATE agents SET kek_id = $1, wrapped_key = $2 WHERE id = $3";
+    let values = [old.as_str().into(), wrapped.into(), late.as_str().into()];
+    assert_eq!(sql.change(change, values).await, 1);
     let kept = fs::read(server.setup().keyring()).unwrap();
-    let retired = server.setup().run(&["keys", "retire", &old, "--lose-agents", "--json"]);
+    let retire =
+        |more: &[&str]| server.setup().run(&[&["keys", "retire", &old, "--wait", "1s"], more].concat());
+    let refused = [retire(&["--check"]).failed(1), retire(&["--lose-agents"]).failed(1)];
+    assert!(refused[0].contains("does not") || refused[0].contains("still wrap"), "{refused:?}");
+    assert!(refused[1].contains("secrets of 1 agent(s) are lost"), "{refused:?}");
+    assert_eq!(fs::read(server.setup().keyring()).unwrap(), kept);
+    let retired = retire(&["--lose-agents", "--yes", "--json"]);
     assert!(retired.code == 0 && retired.stderr.contains("1 agent(s) have lost"), "{retired:?}");
     assert_eq!(serde_json::from_str::<Value>(&retired.stdout).unwrap(), json!({"retired": old, "lost": 1}));
 
@@ -218,6 +238,7 @@ async fn agents_are_lost_only_when_told_to(database: Database) {
     let grpc = resolver(&server).await;
     assert_eq!(resolve(&grpc, &agent).await.unwrap()["KEY"], "v");
     assert_eq!(resolve(&grpc, &late).await.unwrap_err().code(), Code::DataLoss);
+    assert_eq!(server.ops().get("/readyz").send().await.status, 200, "nobody will ever have that key");
     // Whoever has a copy of the key has not lost them
     fs::write(server.setup().keyring(), kept).unwrap();
     server.reload().await;

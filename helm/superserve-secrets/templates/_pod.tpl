@@ -155,6 +155,39 @@ topologySpreadConstraints:
 - name: SUPERSERVE_KEYRING
   value: /run/superserve/keyring/keyring.json
 {{- end }}
+{{- with .Values.keyring.transit }}
+{{- if .enabled }}
+- name: SUPERSERVE_KEY_PROVIDER
+  value: transit
+- name: SUPERSERVE_DATA_KEY_CACHE
+  value: {{ int64 .dataKeyCache | quote }}
+- name: SUPERSERVE_TRANSIT_ADDRESS
+  value: {{ .address | quote }}
+- name: SUPERSERVE_TRANSIT_KEY
+  value: {{ .key | quote }}
+- name: SUPERSERVE_TRANSIT_MOUNT
+  value: {{ .mount | quote }}
+{{- with .namespace }}
+- name: SUPERSERVE_TRANSIT_NAMESPACE
+  value: {{ . | quote }}
+{{- end }}
+{{- if .caSecret }}
+- name: SUPERSERVE_TRANSIT_CA
+  value: /run/superserve/transit-ca/ca.crt
+{{- end }}
+{{- if .tokenSecret }}
+- name: SUPERSERVE_TRANSIT_TOKEN_PATH
+  value: /run/superserve/transit/token
+{{- else }}
+- name: SUPERSERVE_TRANSIT_ROLE
+  value: {{ .role | quote }}
+- name: SUPERSERVE_TRANSIT_AUTH_MOUNT
+  value: {{ .authMount | quote }}
+- name: SUPERSERVE_TRANSIT_JWT_PATH
+  value: /run/superserve/transit/token
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.bootstrapToken.existingSecret }}
 - name: SUPERSERVE_BOOTSTRAP_TOKEN_FILE
   value: /run/superserve/bootstrap/token
@@ -230,6 +263,16 @@ volumeMounts:
     mountPath: /run/superserve/keyring
     readOnly: true
   {{- end }}
+  {{- if .Values.keyring.transit.enabled }}
+  - name: transit
+    mountPath: /run/superserve/transit
+    readOnly: true
+  {{- if .Values.keyring.transit.caSecret }}
+  - name: transit-ca
+    mountPath: /run/superserve/transit-ca
+    readOnly: true
+  {{- end }}
+  {{- end }}
   {{- if .Values.bootstrapToken.existingSecret }}
   - name: bootstrap
     mountPath: /run/superserve/bootstrap
@@ -298,6 +341,27 @@ spec:
     {{- end }}
     {{- with .Values.keyring.existingSecret }}
     {{- include "superserve.secretVolume" (dict "name" "keyring" "secret" . "key" $.Values.keyring.existingSecretKey "path" "keyring.json") | nindent 4 }}
+    {{- end }}
+    {{- with .Values.keyring.transit }}
+    {{- if .enabled }}
+    {{- if .tokenSecret }}
+    {{- include "superserve.secretVolume" (dict "name" "transit" "secret" .tokenSecret "key" "token" "path" "token") | nindent 4 }}
+    {{- else }}
+    - name: transit
+      projected:
+        defaultMode: 0440
+        sources:
+          - serviceAccountToken:
+              path: token
+              expirationSeconds: 3600
+              {{- with .audience }}
+              audience: {{ . | quote }}
+              {{- end }}
+    {{- end }}
+    {{- with .caSecret }}
+    {{- include "superserve.secretVolume" (dict "name" "transit-ca" "secret" . "key" "ca.crt" "path" "ca.crt") | nindent 4 }}
+    {{- end }}
+    {{- end }}
     {{- end }}
     {{- with .Values.bootstrapToken.existingSecret }}
     {{- include "superserve.secretVolume" (dict "name" "bootstrap" "secret" . "key" $.Values.bootstrapToken.existingSecretKey "path" "token") | nindent 4 }}

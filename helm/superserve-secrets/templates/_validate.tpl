@@ -1,10 +1,20 @@
 {{/* What cannot be is refused with a sentence before anything is made. */}}
 {{- define "superserve.validate" -}}
+{{- with .Values.keyring.transit -}}
+{{- if .enabled -}}
+{{- if not .address -}}
+{{- fail "keyring.transit.address: say where OpenBao or Vault is, such as https://bao.example:8200" -}}
+{{- end -}}
+{{- if not (or .role .tokenSecret) -}}
+{{- fail "keyring.transit.role: give the role by which the pods are let in, or a tokenSecret" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if include "superserve.isPostgres" . -}}
 {{- if not .Values.database.postgres.existingSecret -}}
 {{- fail "database.postgres.existingSecret: name the secret that holds the database's URL, or take database.kind=sqlite" -}}
 {{- end -}}
-{{- if not .Values.keyring.existingSecret -}}
+{{- if not (or .Values.keyring.existingSecret .Values.keyring.transit.enabled) -}}
 {{- fail "keyring.existingSecret: with PostgreSQL every replica needs the same keyring. Make one with `superserve keys generate` and put it into a secret" -}}
 {{- end -}}
 {{- if not .Values.bootstrapToken.existingSecret -}}

@@ -13,6 +13,8 @@ pub struct Model {
     pub check_value: Vec<u8>,
     /// Microseconds since the epoch.
     pub created_at: i64,
+    /// Since when it wraps; microseconds since the epoch.
+    pub primary_since: Option<i64>,
 }
 
 /// Relations to other tables.

@@ -9,6 +9,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20261123_000001_initial;
 mod m20261123_000002_previous;
+mod m20261126_000003_servers;
 
 /// All migrations, oldest first.
 pub(super) struct Migrator;
@@ -16,6 +17,10 @@ pub(super) struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_000001_initial::Migration), Box::new(m20261123_000002_previous::Migration)]
+        vec![
+            Box::new(m20261123_000001_initial::Migration),
+            Box::new(m20261123_000002_previous::Migration),
+            Box::new(m20261126_000003_servers::Migration),
+        ]
     }
 }

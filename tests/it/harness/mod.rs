@@ -15,6 +15,7 @@
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
 //! | [`steps`] | what a case looks at: values, the audit trail |
+//! | [`transit`] | a transit engine, a real OpenBao or a small one, that can be lost |
 //! | [`search`] | finds a text in whatever form it was written |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
@@ -33,6 +34,7 @@ pub(crate) mod search;
 pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod steps;
+pub(crate) mod transit;
 
 use std::{
     ffi::OsString,

@@ -1,5 +1,7 @@
 //! `superserve keys rotate`.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::json;
 
@@ -8,8 +10,8 @@ use super::{
     progress::{Progress, rate},
 };
 use crate::{
-    app::{self, AgentsRewrapped, KeysRotated},
-    cli::{context::Context, failure::Exit},
+    app::{self, AgentsRewrapped, KeysRotated, Rotation},
+    cli::{context::Context, duration, failure::Exit},
     config::StorageSettings,
 };
 
@@ -21,19 +23,22 @@ pub(in crate::cli) struct Rotate {
     /// The key to make primary [default: the newest]
     #[arg(long, value_name = "ID")]
     key: Option<String>,
+    /// How long to wait until all servers have read the keyring with the key
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration::parse)]
+    wait: Duration,
 }
 
 impl Rotate {
     /// Makes a key the primary and brings the agents under it.
     ///
     /// # Errors
-    /// When there is no other key, when the keyring and the database do not fit together, or when agents are left.
+    /// When there is no other key, when a server does not have it in time, when the keyring and the database do not fit together, or when agents are left.
     pub(super) async fn run(&self, context: &mut Context) -> Result<Exit, Failure> {
         app::start_log(self.settings.log()).map_err(|error| failed(&error))?;
         let storage = self.settings.check()?;
         let mut progress = Progress::new(&mut context.output);
-        let rotated =
-            app::rotate_keys(&storage, self.key.as_deref(), |done, total| progress.tell(done, total));
+        let rotation = Rotation { key: self.key.as_deref(), wait: self.wait };
+        let rotated = app::rotate_keys(&storage, rotation, |done, total| progress.tell(done, total));
         let rotated = rotated.await;
         let elapsed = progress.end();
         let KeysRotated { primary, before, agents } = rotated.map_err(|error| failed(&error))?;
@@ -59,8 +64,8 @@ impl Rotate {
             return Err(remaining(left, unopened));
         }
         context.output.talk(
-            "Have all servers read the keyring again (restart them, or send them SIGHUP), so that new agents come \
-             under it too. Then `superserve keys retire ID` can remove the old key.",
+            "Servers that share this file use it within seconds; give it to all others, so that new agents come under it \
+             too. Then `superserve keys retire ID` can remove the old key.",
         );
         Ok(Exit::Fine)
     }
@@ -74,7 +79,7 @@ fn remaining(left: u64, unopened: u64) -> Failure {
         ));
     }
     Failure::local(format!("{left} agent(s) are still under another key.")).hint(
-        "Servers that use another primary key may have added them: have all servers read the keyring again (restart \
-         them, or send them SIGHUP), and run `superserve keys rotate` once more.",
+        "Servers that use another primary key may have added them: give all servers this keyring, and run \
+         `superserve keys rotate` once more.",
     )
 }
