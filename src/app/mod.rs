@@ -29,6 +29,7 @@ use reload::KeyringSource;
 use crate::{
     config::Checked,
     crypto::Random,
+    identity::Identities,
     service::{Clock, Parts, Service},
     store::Store,
     telemetry::Metrics,
@@ -51,6 +52,7 @@ pub struct Running {
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
     keyring: KeyringSource,
+    identities: Identities,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -64,8 +66,8 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
-    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, shutdown_timeout } =
-        config;
+    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
+    let (shutdown_timeout, identities) = (config.shutdown_timeout, Identities::load(config.identities)?);
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -77,8 +79,9 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let (random, clock) = (Random::new(), Clock::system());
     let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
-    let service =
-        Service::new(Parts { store, keyring, random: random.clone(), clock, limits, closing: stop.clone() });
+    let parts =
+        Parts { store, identities: identities.clone(), keyring, random: random.clone(), clock, limits };
+    let service = Service::new(parts, stop.clone());
     service.check_keys().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
 
@@ -114,6 +117,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         ops_address,
         first_token,
         keyring,
+        identities,
         health,
         stop,
         stop_ops,

@@ -1,4 +1,4 @@
-//! Reading the keyring again while the server runs.
+//! Reading files again while the server runs: the keyring, and who may call without a token of ours.
 
 use std::path::PathBuf;
 
@@ -22,6 +22,18 @@ impl Running {
         match self.keyring.reload().await {
             Ok((primary, keys)) => tracing::info!(%primary, keys, "keyring read again"),
             Err(error) => tracing::error!(%error, "the keyring cannot be used; the one before stays in use"),
+        }
+    }
+
+    /// Reads the file of who may call without a token of ours, if there is one. Where it is faulty the rules before
+    /// stay, and the log says why.
+    pub fn reload_identities(&self) {
+        match self.identities.reload() {
+            Ok(None) => {}
+            Ok(Some(issuers)) => tracing::info!(issuers, "identities read again"),
+            Err(error) => {
+                tracing::error!(%error, "the identities cannot be used; the ones before stay in use");
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
-//! under its primary key, and those who watch are informed.
+//! under its primary key, the keys of issuers are kept fresh, and those who watch are informed.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -29,7 +29,9 @@ const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
-        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.rewrap());
+        let closing = &self.parts.closing;
+        let keep_keys = closing.run_until_cancelled(self.parts.identities.keep_fresh());
+        tokio::join!(self.inform_watchers(tasks), self.sweep(), self.rewrap(), keep_keys);
     }
 
     /// Clears values before that are not given out any more, from time to time.

@@ -51,6 +51,7 @@ pub use tokens::NewToken;
 use crate::{
     crypto::{DataKey, Keyring, Random, WrappedKey},
     domain::{Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId},
+    identity::Identities,
     store::{AgentRow, Store, Tx},
 };
 
@@ -64,6 +65,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Inner {
     store: Store,
+    identities: Identities,
     keyring: keys::Held,
     random: Random,
     clock: Clock,
@@ -80,6 +82,8 @@ struct Inner {
 pub struct Parts {
     /// The database.
     pub store: Store,
+    /// Who is known without a token of ours.
+    pub identities: Identities,
     /// The key-encryption keys.
     pub keyring: Keyring,
     /// Randomness.
@@ -88,8 +92,6 @@ pub struct Parts {
     pub clock: Clock,
     /// What is too much.
     pub limits: Limits,
-    /// Once it is cancelled, streams end, so that the server can stop.
-    pub closing: CancellationToken,
 }
 
 /// One call: who makes it and where it comes from.
@@ -104,13 +106,14 @@ pub struct Call {
 // === impl Service ===
 
 impl Service {
-    /// Puts the operations together.
+    /// Puts the operations together. Once `closing` is cancelled, streams end, so that the server can stop.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { store, keyring, random, clock, limits, closing } = parts;
+    pub fn new(parts: Parts, closing: CancellationToken) -> Self {
+        let Parts { store, identities, keyring, random, clock, limits } = parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
         let (keyring, agents_left) = (keys::Held::new(keyring), AtomicU64::default());
-        let parts = Inner { store, keyring, random, clock, limits, closing, agents_left, watched, heavy };
+        let parts =
+            Inner { store, identities, keyring, random, clock, limits, closing, agents_left, watched, heavy };
         Self { parts: Arc::new(parts) }
     }
 

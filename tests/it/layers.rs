@@ -12,16 +12,20 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-const PLACES: [(&str, &[&str]); 11] = [
+const PLACES: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("proto", &[]),
     ("telemetry", &[]),
     ("crypto", &["domain"]),
     ("store", &["domain"]),
-    ("service", &["domain", "crypto", "store"]),
+    ("identity", &["domain"]),
+    ("service", &["domain", "crypto", "store", "identity"]),
     ("transport", &["domain", "proto", "telemetry", "service"]),
     ("config", &["domain", "crypto", "store", "service", "transport", "telemetry"]),
-    ("app", &["domain", "proto", "telemetry", "crypto", "store", "service", "transport", "config"]),
+    (
+        "app",
+        &["domain", "proto", "telemetry", "crypto", "store", "identity", "service", "transport", "config"],
+    ),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),
     ("main", &["cli", "telemetry"]),
 ];

@@ -168,6 +168,7 @@ topologySpreadConstraints:
 - name: SUPERSERVE_SHOW_ADMIN_TOKEN
   value: "false"
 {{- end }}
+{{- include "superserve.identitiesEnv" . }}
 {{- if include "superserve.isPostgres" . }}
 - name: SUPERSERVE_AUTO_MIGRATE
   value: {{ eq .Values.migration.mode "server" | quote }}
@@ -245,6 +246,9 @@ volumeMounts:
     readOnly: true
   {{- end }}
   {{- end }}
+  {{- with include "superserve.identitiesMounts" . }}
+  {{- . | trim | nindent 2 }}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -258,7 +262,9 @@ metadata:
     {{- with merge (dict) .Values.podLabels .Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+  {{- /* The server reads its rules as it starts, so other rules are another pod */}}
+  {{- $rules := ternary (dict "superserve.ai/identities" (sha256sum .Values.identities.rules)) (dict) (ne .Values.identities.rules "") }}
+  {{- with merge (dict) .Values.podAnnotations $rules .Values.commonAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -310,6 +316,9 @@ spec:
     {{- with .Values.tls.clientCaSecret }}
     {{- include "superserve.secretVolume" (dict "name" "client-ca" "secret" . "key" "ca.crt" "path" "ca.crt") | nindent 4 }}
     {{- end }}
+    {{- end }}
+    {{- with include "superserve.identitiesVolumes" . }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
