@@ -8,11 +8,20 @@
 
 use std::fmt::Write as _;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use divan::{Bencher, black_box};
+use futures_util::FutureExt as _;
+use ring::{
+    rand::SystemRandom,
+    rsa::{KeyPair as RsaKeyPair, PublicKeyComponents},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use superserve::{
     cli::count_assignments,
     crypto::{DataKey, Keyring, Place, Random, Sealed, WrappedKey},
     domain::{AgentId, Revision, SecretName, SecretValue, TenantId, Timestamp, TokenText},
+    identity::Identities,
     transport::set_without_service,
 };
 
@@ -126,4 +135,58 @@ fn json(bencher: Bencher<'_, '_>, secrets: usize) {
 fn token(bencher: Bencher<'_, '_>) {
     let token = TokenText::from_random(&[7; 32]);
     bencher.bench(|| TokenText::parse(black_box(token.expose())));
+}
+
+/// A token of an issuer, from its text to what its bearer may, as each call with one begins: RSA with 2048 bits.
+#[divan::bench]
+fn identify_by_rs256(bencher: Bencher<'_, '_>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/identities/rsa-issuer.pem");
+    let key = PrivatePkcs8KeyDer::from_pem_file(path).expect("a key");
+    let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).expect("an RSA key");
+    let PublicKeyComponents::<Vec<u8>> { n, e } = key.public().into();
+    let (n, e) = (URL_SAFE_NO_PAD.encode(n), URL_SAFE_NO_PAD.encode(e));
+    let public = format!(r#"{{"kty":"RSA","kid":"k","n":"{n}","e":"{e}"}}"#);
+    identify(bencher, &public, "RS256", |message| {
+        let mut signature = vec![0; key.public().modulus_len()];
+        key.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature).expect("a signature");
+        signature
+    });
+}
+
+/// The same with P-256.
+#[divan::bench]
+fn identify_by_es256(bencher: Bencher<'_, '_>) {
+    let (algorithm, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+    let key = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
+    let key = EcdsaKeyPair::from_pkcs8(algorithm, key.as_ref(), &random).expect("an EC key");
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    let (x, y) = (URL_SAFE_NO_PAD.encode(x), URL_SAFE_NO_PAD.encode(y));
+    let public = format!(r#"{{"kty":"EC","crv":"P-256","kid":"k","x":"{x}","y":"{y}"}}"#);
+    identify(bencher, &public, "ES256", |message| {
+        key.sign(&random, message).expect("a signature").as_ref().to_vec()
+    });
+}
+
+fn identify(bencher: Bencher<'_, '_>, public: &str, algorithm: &str, sign: impl Fn(&[u8]) -> Vec<u8>) {
+    const END: i64 = 4_102_444_800;
+    let directory = tempfile::tempdir().expect("a directory");
+    let (keys, rules) = (directory.path().join("keys.json"), directory.path().join("identities.toml"));
+    std::fs::write(&keys, format!(r#"{{"keys":[{public}]}}"#)).expect("it can be written");
+    let text = format!(
+        "[[issuers]]\nissuer = \"https://issuer\"\naudiences = [\"superserve\"]\njwks_file = {keys:?}\n\
+         [[issuers.rules]]\nclaims = {{ sub = \"system:serviceaccount:agents:one\" }}\ntenant = \"ten_default\"\n\
+         scopes = [\"secrets:resolve\"]\nagents = \"all\"\n"
+    );
+    std::fs::write(&rules, text).expect("it can be written");
+    let identities = Identities::load(Some(rules)).expect("good rules");
+    let header = format!(r#"{{"alg":"{algorithm}","kid":"k"}}"#);
+    let claims = format!(
+        r#"{{"iss":"https://issuer","sub":"system:serviceaccount:agents:one","aud":["superserve"],"exp":{END}}}"#
+    );
+    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(sign(message.as_bytes())));
+    bencher.bench(|| {
+        let known = identities.identify(black_box(&token), Timestamp(0)).now_or_never();
+        known.expect("its keys are there").expect("it is known")
+    });
 }

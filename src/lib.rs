@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cli → app → transport → service → store  → domain
-//!                                 ↘ crypto ↗
+//!                                 ↘ crypto, identity ↗
 //! ```
 //!
 //! A room names only what stands after its arrow; `tests/it/layers.rs` holds it to that. `docs/architecture.md`
@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod crypto;
 pub mod domain;
+pub mod identity;
 pub mod kms;
 pub mod proto;
 pub mod service;

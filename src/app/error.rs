@@ -3,6 +3,7 @@
 use super::{KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
+    identity::RulesError,
     kms::KmsError,
     service::{Error, KeyProblem},
     store,
@@ -35,6 +36,9 @@ pub enum StartError {
     /// A key that is not to be made primary, or not to be removed.
     #[error("{0}")]
     Refused(#[from] KeyRefusal),
+    /// The file of who may call without a token of ours.
+    #[error("--identities {0}")]
+    Identities(#[from] RulesError),
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),

@@ -28,6 +28,7 @@ pub use rotation::{
 use crate::{
     config::Checked,
     crypto::Random,
+    identity::Identities,
     service::{Clock, Parts, Service},
     store::Store,
     telemetry::Metrics,
@@ -50,6 +51,7 @@ pub struct Running {
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
     service: Service,
+    identities: Identities,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -63,8 +65,8 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
-    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, shutdown_timeout } =
-        config;
+    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
+    let (shutdown_timeout, identities) = (config.shutdown_timeout, Identities::load(config.identities)?);
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -76,17 +78,18 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let (random, clock, remote) = (Random::new(), Clock::system(), reload::remote_key(&storage)?);
     let keyring = keyring_file::load_or_create(&storage, remote.clone(), &store, &random, &clock).await?;
-    let service = Service::new(Parts {
+    let parts = Parts {
         name: reload::server_name(&storage, sockets.listen),
         source: reload::source(&storage, remote, &random),
         data_keys_good_for: storage.keys.data_keys_good_for,
         store,
+        identities: identities.clone(),
         keyring,
         random: random.clone(),
         clock,
         limits,
-        closing: stop.clone(),
-    });
+    };
+    let service = Service::new(parts, stop.clone());
     service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
     let metrics = Metrics::new();
@@ -120,6 +123,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         ops_address,
         first_token,
         service,
+        identities,
         health,
         stop,
         stop_ops,

@@ -1,4 +1,5 @@
-//! Where the keys come from, also again while the server runs, and what the server is called meanwhile.
+//! Where the keys come from and who may call without a token of ours, also again while the server runs, and what the
+//! server is called meanwhile.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -41,6 +42,18 @@ pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsErro
         Provider::Transit(config) => {
             let transit = Transit::new(config.clone())?;
             Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
+        }
+    }
+
+    /// Reads the file of who may call without a token of ours, if there is one. Where it is faulty the rules before
+    /// stay, and the log says why.
+    pub fn reload_identities(&self) {
+        match self.identities.reload() {
+            Ok(None) => {}
+            Ok(Some(issuers)) => tracing::info!(issuers, "identities read again"),
+            Err(error) => {
+                tracing::error!(%error, "the identities cannot be used; the ones before stay in use");
+            }
         }
     }
 }

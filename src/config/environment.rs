@@ -11,6 +11,7 @@ use std::{
 use zeroize::Zeroizing;
 
 use super::SettingError;
+use crate::domain::TokenText;
 
 /// What is put behind the name of a variable to read its value from a file.
 const FILE_SUFFIX: &str = "_FILE";
@@ -70,6 +71,18 @@ impl Environment {
             (None, Some(path)) => read_setting(&file_name, Path::new(path)).map(Some),
             (None, None) => Ok(None),
         }
+    }
+
+    /// The admin token to begin with, if one is given.
+    ///
+    /// # Errors
+    /// [`SettingError`] when it is none.
+    pub(super) fn bootstrap_token(&self) -> Result<Option<TokenText>, SettingError> {
+        const NAME: &str = "SUPERSERVE_BOOTSTRAP_TOKEN";
+        let Some(text) = self.get_or_file(NAME)? else { return Ok(None) };
+        TokenText::parse(&text).map(Some).map_err(|error| {
+            SettingError::new(NAME, format!("{error}: `superserve tokens generate` prints a fresh one"))
+        })
     }
 
     /// Whether `X_FILE` is set for the variable `X`.

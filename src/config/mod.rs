@@ -55,6 +55,9 @@ pub struct ServeSettings {
     /// Ask clients for a certificate of this CA, PEM
     #[arg(long, env = "SUPERSERVE_TLS_CLIENT_CA", value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
+    /// TOML file of who may call without a token of this service; SIGHUP has it read again
+    #[arg(long, env = "SUPERSERVE_IDENTITIES", value_name = "FILE")]
+    identities: Option<PathBuf>,
     /// Serve plaintext on an address that is not loopback
     #[arg(long, env = "SUPERSERVE_INSECURE", value_parser = BoolishValueParser::new())]
     insecure: bool,
@@ -93,6 +96,8 @@ pub struct Checked {
     pub storage: Storage,
     /// The sockets.
     pub sockets: Sockets,
+    /// The file of who may call without a token of ours.
+    pub identities: Option<PathBuf>,
     /// The transports.
     pub transport: transport::Config,
     /// What is too much.
@@ -129,7 +134,7 @@ impl ServeSettings {
         let mut storage = self.storage.check()?;
         storage.store.statement_timeout = STATEMENT_TIMEOUT.max(self.request_timeout);
         let tls = self.tls()?;
-        let bootstrap_token = bootstrap_token(environment)?;
+        let bootstrap_token = environment.bootstrap_token()?;
         Ok(Checked {
             storage,
             sockets: Sockets {
@@ -141,6 +146,7 @@ impl ServeSettings {
                     ..ListenerConfig::default()
                 },
             },
+            identities: self.identities,
             transport: transport::Config {
                 request_bytes: self.limits.max_request_bytes,
                 timeout: self.request_timeout,
@@ -198,14 +204,6 @@ impl ServeSettings {
 
 fn is_loopback(ip: IpAddr) -> bool {
     ip.to_canonical().is_loopback()
-}
-
-fn bootstrap_token(environment: &Environment) -> Result<Option<TokenText>, SettingError> {
-    const NAME: &str = "SUPERSERVE_BOOTSTRAP_TOKEN";
-    let Some(text) = environment.get_or_file(NAME)? else { return Ok(None) };
-    TokenText::parse(&text).map(Some).map_err(|error| {
-        SettingError::new(NAME, format!("{error}: `superserve tokens generate` prints a fresh one"))
-    })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -52,6 +52,12 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The keys by which the caller's token is checked are not to be had now.
+    #[error("the keys of the issuer {issuer} are not to be had")]
+    IssuerUnavailable {
+        /// The issuer, as the rules name it.
+        issuer: String,
+    },
     /// More calls are under way than this server takes.
     #[error("too many calls are under way")]
     Overloaded,
@@ -144,7 +150,8 @@ impl Error {
             Self::RevisionMismatch { .. } => Kind::RevisionMismatch,
             Self::RequiredSecretsMissing(_) => Kind::RequiredSecretsMissing,
             Self::RateLimited { .. } => Kind::RateLimited,
-            Self::Overloaded
+            Self::IssuerUnavailable { .. }
+            | Self::Overloaded
             | Self::Closing
             | Self::Kms(_)
             | Self::Store(

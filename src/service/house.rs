@@ -1,5 +1,6 @@
 //! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
-//! under its primary key, the others know of it and of its keys, and those who watch are informed.
+//! under its primary key, the others know of it and of its keys, the keys of issuers are kept fresh, and those who watch
+//! are informed.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -29,12 +30,14 @@ const LOOK_FOR_LATE_ONES_EVERY: Duration = Duration::from_hours(1);
 impl Service {
     /// Does all of it, until the server stops. `tasks` carries what listens for others.
     pub async fn keep_house(&self, tasks: &TaskTracker) {
+        let closing = &self.parts.closing;
         tokio::join!(
             self.inform_watchers(tasks),
             self.sweep(),
             self.attend(),
             self.keep_data_keys(),
-            self.rewrap()
+            self.rewrap(),
+            closing.run_until_cancelled(self.parts.identities.keep_fresh()),
         );
     }
 

@@ -65,6 +65,7 @@ pub use tokens::NewToken;
 use crate::{
     crypto::{DataKey, Random, UnwrapError},
     domain::{Action, AgentId, AuditEvent, EventId, Limits, Origin, Principal, Revision, Scope, TenantId},
+    identity::Identities,
     store::{AgentRow, Store, Tx},
 };
 
@@ -79,6 +80,7 @@ pub struct Service {
 struct Inner {
     store: Store,
     name: String,
+    identities: Identities,
     keyring: held::Held,
     data_keys: data_keys::DataKeys,
     random: Random,
@@ -99,6 +101,8 @@ pub struct Parts {
     pub store: Store,
     /// What this server is called among those of the database, also after a restart.
     pub name: String,
+    /// Who is known without a token of ours.
+    pub identities: Identities,
     /// The key-encryption keys.
     pub keyring: KeySet,
     /// Where they come from.
@@ -111,8 +115,6 @@ pub struct Parts {
     pub clock: Clock,
     /// What is too much.
     pub limits: Limits,
-    /// Once it is cancelled, streams end, so that the server can stop.
-    pub closing: CancellationToken,
 }
 
 /// One call: who makes it and where it comes from.
@@ -127,15 +129,15 @@ pub struct Call {
 // === impl Service ===
 
 impl Service {
-    /// Puts the operations together.
+    /// Puts the operations together. Once `closing` is cancelled, streams end, so that the server can stop.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { store, name, keyring, source, data_keys_good_for, random, clock, limits, closing } =
-            parts;
+    pub fn new(parts: Parts, closing: CancellationToken) -> Self {
+        let Parts { store, name, identities, keyring, source, data_keys_good_for, random, clock, limits } = parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
         let parts = Inner {
             store,
             name,
+            identities,
             keyring: held::Held::new(keyring, source),
             data_keys: data_keys::DataKeys::new(data_keys_good_for),
             random,

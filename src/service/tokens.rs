@@ -6,9 +6,12 @@ use futures_util::FutureExt as _;
 use ring::digest::{SHA256, digest};
 
 use super::{Call, Error, PageOf, Service, page_token};
-use crate::domain::{
-    Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
-    TokenText,
+use crate::{
+    domain::{
+        Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
+        TokenText,
+    },
+    identity::Refusal,
 };
 
 /// The token to make, as the caller wrote it.
@@ -28,15 +31,30 @@ pub struct NewToken {
 
 impl Service {
     /// Finds out who calls. The text is looked up anew at each call, so that a revoked token ends at once
-    /// on every replica; one that cannot be a token is refused without a look-up.
+    /// on every replica; one that cannot be a token of ours is not looked up, and may be one of an issuer.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`]; [`Error::Store`].
+    /// [`Error::Unauthenticated`]; [`Error::IssuerUnavailable`]; [`Error::Store`].
     pub async fn authenticate(&self, text: &str) -> Result<Principal, Error> {
-        let text = TokenText::parse(text).map_err(|_malformed| Error::Unauthenticated)?;
+        let Ok(text) = TokenText::parse(text) else {
+            // In a box: what it may have to wait for is large, and few calls do
+            return Box::pin(self.identify(text)).await;
+        };
         let token = self.parts.store.token_by_hash(&hash(&text)).await?;
         let token = token.filter(|token| token.is_valid_at(self.parts.clock.now()));
         token.map(|token| Principal { token }).ok_or(Error::Unauthenticated)
+    }
+
+    /// Finds out whom an issuer vouches for.
+    async fn identify(&self, text: &str) -> Result<Principal, Error> {
+        match self.parts.identities.identify(text, self.parts.clock.now()).await {
+            Ok(identity) => Ok(Principal { token: Arc::new(identity.into_record()) }),
+            Err(Refusal::Unavailable { issuer }) => Err(Error::IssuerUnavailable { issuer }),
+            Err(refusal) => {
+                tracing::debug!(%refusal, "a token of an issuer was refused");
+                Err(Error::Unauthenticated)
+            }
+        }
     }
 
     /// Makes a token. Its text is returned here and kept nowhere.

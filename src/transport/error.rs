@@ -189,6 +189,7 @@ fn details(error: &Error) -> Details<'_> {
         }
         Error::Unauthenticated
         | Error::RateLimited { .. }
+        | Error::IssuerUnavailable { .. }
         | Error::Overloaded
         | Error::Closing
         | Error::TimedOut

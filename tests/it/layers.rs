@@ -12,17 +12,23 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-const PLACES: [(&str, &[&str]); 12] = [
+const PLACES: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("proto", &[]),
     ("telemetry", &[]),
     ("crypto", &["domain"]),
     ("kms", &["domain", "crypto"]),
     ("store", &["domain"]),
-    ("service", &["domain", "crypto", "store"]),
+    ("identity", &["domain"]),
+    ("service", &["domain", "crypto", "store", "identity"]),
     ("transport", &["domain", "proto", "telemetry", "service"]),
     ("config", &["domain", "crypto", "kms", "store", "service", "transport", "telemetry"]),
-    ("app", &["domain", "proto", "telemetry", "crypto", "kms", "store", "service", "transport", "config"]),
+    (
+        "app",
+        &[
+            "domain", "proto", "telemetry", "crypto", "kms", "store", "identity", "service", "transport", "config",
+        ],
+    ),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),
     ("main", &["cli", "telemetry"]),
 ];

@@ -201,6 +201,7 @@ topologySpreadConstraints:
 - name: SUPERSERVE_SHOW_ADMIN_TOKEN
   value: "false"
 {{- end }}
+{{- include "superserve.identitiesEnv" . }}
 {{- if include "superserve.isPostgres" . }}
 - name: SUPERSERVE_AUTO_MIGRATE
   value: {{ eq .Values.migration.mode "server" | quote }}
@@ -288,6 +289,9 @@ volumeMounts:
     readOnly: true
   {{- end }}
   {{- end }}
+  {{- with include "superserve.identitiesMounts" . }}
+  {{- . | trim | nindent 2 }}
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -301,7 +305,9 @@ metadata:
     {{- with merge (dict) .Values.podLabels .Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
+  {{- /* The server reads its rules as it starts, so other rules are another pod */}}
+  {{- $rules := ternary (dict "superserve.ai/identities" (sha256sum .Values.identities.rules)) (dict) (ne .Values.identities.rules "") }}
+  {{- with merge (dict) .Values.podAnnotations $rules .Values.commonAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -374,6 +380,9 @@ spec:
     {{- with .Values.tls.clientCaSecret }}
     {{- include "superserve.secretVolume" (dict "name" "client-ca" "secret" . "key" "ca.crt" "path" "ca.crt") | nindent 4 }}
     {{- end }}
+    {{- end }}
+    {{- with include "superserve.identitiesVolumes" . }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     {{- with .Values.extraVolumes }}
     {{- toYaml . | nindent 4 }}

@@ -36,6 +36,7 @@
 {{- fail (printf "fullnameOverride: %q cannot be a service's name (a to z, 0 to 9 and -, a letter first); give one that can" (include "superserve.fullname" .)) -}}
 {{- end -}}
 {{- include "superserve.validateTls" . -}}
+{{- include "superserve.validateIdentities" . -}}
 {{- include "superserve.validateRoutes" . -}}
 {{- include "superserve.validateNumbers" . -}}
 {{- $given := include "superserve.serverEnv" . | fromYamlArray -}}

@@ -10,6 +10,7 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents and tokens that a case begins with |
@@ -25,6 +26,7 @@ pub(crate) mod engine;
 pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
+pub(crate) mod issuer;
 pub(crate) mod patroni;
 pub(crate) mod postgres;
 pub(crate) mod programs;

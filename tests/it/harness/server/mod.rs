@@ -147,12 +147,20 @@ impl Server {
 
     /// Asks it to read its keyring again (SIGHUP), and waits until it has or has refused. Gives what it says of it.
     pub(crate) async fn reload(&self) -> String {
+        self.reload_and_hear_of("keyring ").await
+    }
+
+    /// Asks it to read its files again (SIGHUP), and gives what it says of the identities.
+    pub(crate) async fn reload_identities(&self) -> String {
+        self.reload_and_hear_of("identities ").await
+    }
+
+    async fn reload_and_hear_of(&self, what: &str) -> String {
         let before = self.log().len();
         self.signal("-HUP");
-        eventually("the keyring to be read", async || {
+        eventually("it to be read", async || {
             let log = self.log();
-            let said =
-                log.get(before..)?.lines().find(|line| line.contains("keyring ") && line.ends_with('}'));
+            let said = log.get(before..)?.lines().find(|line| line.contains(what) && line.ends_with('}'));
             said.map(str::to_owned)
         })
         .await
