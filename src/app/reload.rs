@@ -20,6 +20,18 @@ impl Running {
     pub async fn reload_keyring(&self) {
         self.service.reload_keyring().await;
     }
+
+    /// Reads the file of who may call without a token of ours, if there is one. Where it is faulty the rules before
+    /// stay, and the log says why.
+    pub fn reload_identities(&self) {
+        match self.identities.reload() {
+            Ok(None) => {}
+            Ok(Some(issuers)) => tracing::info!(issuers, "identities read again"),
+            Err(error) => {
+                tracing::error!(%error, "the identities cannot be used; the ones before stay in use");
+            }
+        }
+    }
 }
 
 /// The keyring file as it is then, and the key of the provider outside, if there is one.
@@ -42,18 +54,6 @@ pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsErro
         Provider::Transit(config) => {
             let transit = Transit::new(config.clone())?;
             Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
-        }
-    }
-
-    /// Reads the file of who may call without a token of ours, if there is one. Where it is faulty the rules before
-    /// stay, and the log says why.
-    pub fn reload_identities(&self) {
-        match self.identities.reload() {
-            Ok(None) => {}
-            Ok(Some(issuers)) => tracing::info!(issuers, "identities read again"),
-            Err(error) => {
-                tracing::error!(%error, "the identities cannot be used; the ones before stay in use");
-            }
         }
     }
 }

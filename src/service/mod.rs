@@ -132,7 +132,8 @@ impl Service {
     /// Puts the operations together. Once `closing` is cancelled, streams end, so that the server can stop.
     #[must_use]
     pub fn new(parts: Parts, closing: CancellationToken) -> Self {
-        let Parts { store, name, identities, keyring, source, data_keys_good_for, random, clock, limits } = parts;
+        let Parts { store, name, identities, keyring, source, data_keys_good_for, random, clock, limits } =
+            parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
         let parts = Inner {
             store,

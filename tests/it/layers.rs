@@ -26,7 +26,16 @@ const PLACES: [(&str, &[&str]); 13] = [
     (
         "app",
         &[
-            "domain", "proto", "telemetry", "crypto", "kms", "store", "identity", "service", "transport", "config",
+            "domain",
+            "proto",
+            "telemetry",
+            "crypto",
+            "kms",
+            "store",
+            "identity",
+            "service",
+            "transport",
+            "config",
         ],
     ),
     ("cli", &["app", "config", "proto", "domain", "crypto"]),
