@@ -173,9 +173,10 @@ fn identify(bencher: Bencher<'_, '_>, public: &str, algorithm: &str, sign: impl 
     let (keys, rules) = (directory.path().join("keys.json"), directory.path().join("identities.toml"));
     std::fs::write(&keys, format!(r#"{{"keys":[{public}]}}"#)).expect("it can be written");
     let text = format!(
-        "[[issuers]]\nissuer = \"https://issuer\"\naudiences = [\"superserve\"]\njwks_file = {keys:?}\n\
+        "[[issuers]]\nissuer = \"https://issuer\"\naudiences = [\"superserve\"]\njwks_file = \"{}\"\n\
          [[issuers.rules]]\nclaims = {{ sub = \"system:serviceaccount:agents:one\" }}\ntenant = \"ten_default\"\n\
-         scopes = [\"secrets:resolve\"]\nagents = \"all\"\n"
+         scopes = [\"secrets:resolve\"]\nagents = \"all\"\n",
+        keys.display()
     );
     std::fs::write(&rules, text).expect("it can be written");
     let identities = Identities::load(Some(rules)).expect("good rules");

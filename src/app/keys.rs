@@ -18,7 +18,7 @@ use crate::{
     config::Storage,
     crypto::{KekState, KeyCheck, KeyEntry, Keyring, Random},
     domain::{KekId, Timestamp},
-    service::{Clock, Error, KeyProblem, KeyUse, compare_keys, survey_keys},
+    service::{Clock, Error, KeyProblem, KeySet, KeyUse, compare_keys, survey_keys},
     store::Store,
 };
 
@@ -186,7 +186,7 @@ pub async fn key_status(storage: &Storage) -> Result<KeysStatus, StartError> {
     let mut keys: Vec<_> = keys.into_iter().map(|key| status_of(is_primary(&key.id), key)).collect();
     keys.sort_by_key(|key| key.state != KekState::Primary.as_str());
     let lacked_by = |keks: &[KekId]| {
-        let ids = own.iter().flat_map(|own| own.entries()).map(|(id, _)| id);
+        let ids = own.iter().flat_map(KeySet::entries).map(|(id, _)| id);
         ids.filter(|id| !keks.contains(id)).map(ToString::to_string).collect()
     };
     let servers = store.servers().await?.into_iter().map(|server| ServerStatus {

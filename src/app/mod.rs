@@ -1,5 +1,6 @@
 //! Puts the parts together and takes them apart again: the composition root.
 
+mod assembly;
 mod error;
 mod first_run;
 mod health;
@@ -25,11 +26,13 @@ pub use rotation::{
     KeyRetired, KeysRotated, Retirement, Rotation, agents_of_key, remove_key, retire_key, rotate_keys,
 };
 
+use assembly::assembled;
+
 use crate::{
     config::Checked,
     crypto::Random,
     identity::Identities,
-    service::{Clock, Parts, Service},
+    service::Service,
     store::Store,
     telemetry::Metrics,
     transport::{
@@ -76,19 +79,9 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
-    let (random, clock, remote) = (Random::new(), Clock::system(), reload::remote_key(&storage)?);
-    let keyring = keyring_file::load_or_create(&storage, remote.clone(), &store, &random, &clock).await?;
-    let parts = Parts {
-        name: reload::server_name(&storage, sockets.listen),
-        source: reload::source(&storage, remote, &random),
-        data_keys_good_for: storage.keys.data_keys_good_for,
-        store,
-        identities: identities.clone(),
-        keyring,
-        random: random.clone(),
-        clock,
-        limits,
-    };
+    let name = reload::server_name(&storage, sockets.listen);
+    let random = Random::new();
+    let parts = assembled(name, &storage, store, identities.clone(), limits, random.clone()).await?;
     let service = Service::new(parts, stop.clone());
     service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;

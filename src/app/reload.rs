@@ -52,7 +52,7 @@ pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsErro
     match &storage.keys.provider {
         Provider::File => Ok(None),
         Provider::Transit(config) => {
-            let transit = Transit::new(config.clone())?;
+            let transit = Transit::new(config.as_ref().clone())?;
             Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
         }
     }

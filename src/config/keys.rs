@@ -79,7 +79,7 @@ pub enum Provider {
     /// The keyring file.
     File,
     /// The transit engine of `OpenBao` or Vault.
-    Transit(TransitConfig),
+    Transit(Box<TransitConfig>),
 }
 
 // === impl KeySettings ===
@@ -89,7 +89,7 @@ impl KeySettings {
     pub(super) fn check(&self) -> Result<Keys, SettingError> {
         let provider = match self.key_provider {
             ProviderName::File => Provider::File,
-            ProviderName::Transit => Provider::Transit(self.transit()?),
+            ProviderName::Transit => Provider::Transit(Box::new(self.transit()?)),
         };
         Ok(Keys { provider, data_keys_good_for: self.data_key_cache })
     }
@@ -163,7 +163,7 @@ mod tests {
     fn the_keyring_file_wraps_unless_told_otherwise() {
         let keys = check(&[]).unwrap();
         assert!(matches!(keys.provider, Provider::File));
-        assert_eq!(keys.data_keys_good_for, Duration::from_secs(600));
+        assert_eq!(keys.data_keys_good_for, Duration::from_mins(10));
     }
 
     #[test]

@@ -20,7 +20,8 @@ fn fault(from: &str, to: &str) -> (usize, String) {
     assert!(GOOD.contains(from), "{from}");
     let text = GOOD.replace(from, to);
     let Problem { at, text: said } = parse(&text).expect_err("a fault");
-    (text[..at.expect("a place")].matches('\n').count() + 1, said)
+    let before = text.get(..at.expect("a place")).expect("a place in the text");
+    (before.matches('\n').count() + 1, said)
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Store {
 fn now(backend: DbBackend) -> Expr {
     Expr::cust(match backend {
         DbBackend::Postgres => "(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint",
-        _ => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+        DbBackend::Sqlite | DbBackend::MySql | _ => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
     })
 }
 

@@ -56,8 +56,9 @@ pub(super) fn row(kind: Kind) -> Row {
             (Code::FailedPrecondition, StatusCode::CONFLICT, "Required secrets are missing")
         }
         Kind::RateLimited => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "Too many requests"),
-        Kind::Unavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
-        Kind::KeyUnavailable => (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
+        Kind::Unavailable | Kind::KeyUnavailable => {
+            (Code::Unavailable, StatusCode::SERVICE_UNAVAILABLE, "Service unavailable")
+        }
         Kind::TimedOut => (Code::DeadlineExceeded, StatusCode::GATEWAY_TIMEOUT, "Request timed out"),
         Kind::DataLoss => (Code::DataLoss, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),
         Kind::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "Internal error"),

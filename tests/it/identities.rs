@@ -37,8 +37,9 @@ fn issuer_of_file(server: &Server, keys: &[&SigningKey], rules: &str) -> String 
     let path = server.data_dir().join("keys.json");
     std::fs::write(&path, key_set(keys)).unwrap();
     format!(
-        "[[issuers]]\nissuer = {ISSUER:?}\naudiences = [\"superserve\"]\njwks_file = {path:?}\n\
-         algorithms = [\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\"]\n{rules}\n"
+        "[[issuers]]\nissuer = {ISSUER:?}\naudiences = [\"superserve\"]\njwks_file = \"{path}\"\n\
+         algorithms = [\"RS256\", \"RS384\", \"RS512\", \"PS256\", \"PS384\", \"PS512\", \"ES256\", \"ES384\", \"EdDSA\"]\n{rules}\n",
+        path = path.display()
     )
 }
 

@@ -252,6 +252,6 @@ async fn a_token_has_one_form() {
     let twice = known.server.rest().token(&token).get("/v1/agents");
     let twice = twice.header("authorization", &format!("Bearer {token}")).send().await;
     assert_eq!(twice.status, 401, "two headers are none");
-    let log = known.server.log();
-    assert!(log.contains("a token of an issuer was refused") && !log.contains(&token[..60]), "{log}");
+    let told = known.server.log();
+    assert!(told.contains("a token of an issuer was refused") && !told.contains(&token[..60]), "{told}");
 }

@@ -189,11 +189,12 @@ type Answer = (StatusCode, Json<Value>);
 async fn serve(listener: TcpListener) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     let router = router();
+    let connections = TaskTracker::new();
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(router.clone());
         let connection =
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(connection);
+        connections.spawn(connection);
     }
 }
 

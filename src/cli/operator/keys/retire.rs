@@ -14,6 +14,7 @@ use crate::{
 
 /// The arguments of `keys retire`.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that a person gives or not")]
 pub(in crate::cli) struct Retire {
     #[command(flatten)]
     settings: StorageSettings,
