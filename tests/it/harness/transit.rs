@@ -25,6 +25,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio_util::task::TaskTracker;
 
 use super::{environment, eventually, relay::Relay, rest::Rest, server::Setup};
 
