@@ -101,11 +101,12 @@ impl Pool {
 
     /// Begins a transaction. Who has lost a connection already waits for another until then only.
     pub(super) async fn begin(&self, until: Option<Instant>) -> Result<Transaction, DbErr> {
-        let begun = async {
-            let place = timeout(self.patience, Arc::clone(&self.transactions).acquire_owned());
-            let place = place.await.map_err(|_elapsed| none_in_time())?.map_err(|_closed| none_in_time())?;
-            Transaction::begin(&self.lines, place).await
-        };
+        // For a place and a connection together no longer than for a connection alone
+        let begun = timeout(self.patience, async {
+            let place = Arc::clone(&self.transactions).acquire_owned().await;
+            Transaction::begin(&self.lines, place.map_err(|_closed| none_in_time())?).await
+        });
+        let begun = async { begun.await.unwrap_or_else(|_elapsed| Err(none_in_time())) };
         self.noted(in_time(until, begun).await)
     }
 
