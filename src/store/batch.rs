@@ -27,8 +27,8 @@ pub(super) trait Together: Send + Sync + 'static {
     /// The most at once: more would make the first wait long for the last.
     const AT_ONCE: usize;
 
-    /// Whether an item may go with these, which came before it. Who may not goes with those after them.
-    fn goes_with(_item: &Self::Item, _others: &[&Self::Item]) -> bool {
+    /// Whether an item may go with another, which came before it. Who may not goes after it.
+    fn goes_with(_item: &Self::Item, _other: &Self::Item) -> bool {
         true
     }
 
@@ -162,8 +162,8 @@ impl<W: Together> Lineup<W> {
     }
 
     fn admit(&mut self, waiting: Waiting<W>) {
-        let others: Vec<_> = self.next.iter().map(|other| &other.item).collect();
-        if self.next.len() < W::AT_ONCE && W::goes_with(&waiting.item, &others) {
+        let goes = || self.next.iter().all(|other| W::goes_with(&waiting.item, &other.item));
+        if self.next.len() < W::AT_ONCE && goes() {
             self.next.push(waiting);
         } else {
             self.aside.push_back(waiting);
@@ -297,8 +297,8 @@ mod tests {
         type Outcome = usize;
         const AT_ONCE: usize = 4;
 
-        fn goes_with(item: &char, others: &[&char]) -> bool {
-            !others.contains(&item)
+        fn goes_with(item: &char, other: &char) -> bool {
+            other != item
         }
 
         async fn run(&self, items: &[char]) -> Result<Vec<usize>, Error> {

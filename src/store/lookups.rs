@@ -10,7 +10,7 @@ use std::{
     array,
     borrow::Cow,
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -139,7 +139,7 @@ impl Lookups {
     }
 
     fn recall(&self, key: &Key) -> Option<(Something, Version)> {
-        let mut room = self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut room = self.room()?;
         let Kept { value, note, .. } = room.get(key)?;
         let age = note.since.elapsed();
         // Another server that has taken over may have given a number that was lost with the one before to something else
@@ -147,15 +147,19 @@ impl Lookups {
     }
 
     fn forget(&self, key: &Key) {
-        if let Some(memory) = &self.memory {
-            memory.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if let Some(mut room) = self.room() {
+            room.remove(key);
         }
     }
 
     fn keep(&self, key: &Key, kept: Kept<Version>) {
-        if let Some(memory) = &self.memory {
-            memory.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), kept);
+        if let Some(mut room) = self.room() {
+            room.insert(key.clone(), kept);
         }
+    }
+
+    fn room(&self) -> Option<MutexGuard<'_, Room<Version>>> {
+        Some(self.memory.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -22,7 +22,7 @@ use sea_orm::{
 use sqlx::pool::PoolOptions;
 use tokio::{
     sync::{Semaphore, mpsc},
-    time::{timeout, timeout_at},
+    time::timeout_at,
 };
 
 use super::{
@@ -101,12 +101,14 @@ impl Pool {
 
     /// Begins a transaction. Who has lost a connection already waits for another until then only.
     pub(super) async fn begin(&self, until: Option<Instant>) -> Result<Transaction, DbErr> {
+        // For a place and a connection together no longer than for a connection alone
+        let patient_until = Instant::now() + self.patience;
+        let until = until.map_or(patient_until, |until| until.min(patient_until));
         let begun = async {
-            let place = timeout(self.patience, Arc::clone(&self.transactions).acquire_owned());
-            let place = place.await.map_err(|_elapsed| none_in_time())?.map_err(|_closed| none_in_time())?;
-            Transaction::begin(&self.lines, place).await
+            let place = Arc::clone(&self.transactions).acquire_owned().await;
+            Transaction::begin(&self.lines, place.map_err(|_closed| none_in_time())?).await
         };
-        self.noted(in_time(until, begun).await)
+        self.noted(in_time(Some(until), begun).await)
     }
 
     /// Executes what does no harm if it is done twice, and again as a read.

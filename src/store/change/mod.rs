@@ -212,8 +212,8 @@ impl Together for Lane {
     const AT_ONCE: usize = 64;
 
     /// The second change of an agent begins with what the first has left.
-    fn goes_with(job: &Arc<dyn Job>, others: &[&Arc<dyn Job>]) -> bool {
-        others.iter().all(|other| other.question().agent != job.question().agent)
+    fn goes_with(job: &Arc<dyn Job>, other: &Arc<dyn Job>) -> bool {
+        other.question().agent != job.question().agent
     }
 
     async fn run(&self, jobs: &[Arc<dyn Job>]) -> Result<Vec<Result<Fate, Error>>, Error> {
