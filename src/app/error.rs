@@ -1,6 +1,6 @@
 //! Why a start, or an operator's command, failed.
 
-use super::{KeyRefusal, KeyringFileError};
+use super::{IdentitiesError, KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
     service::{Error, KeyProblem},
@@ -34,6 +34,9 @@ pub enum StartError {
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
+    /// The file of what clients may by their certificates.
+    #[error("{0}")]
+    Identities(#[from] IdentitiesError),
     /// A socket or a file.
     #[error("{0}")]
     Io(#[from] std::io::Error),

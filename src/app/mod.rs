@@ -1,8 +1,10 @@
 //! Puts the parts together and takes them apart again: the composition root.
 
+mod certificates;
 mod error;
 mod first_run;
 mod health;
+mod identities;
 mod keyring_file;
 mod keys;
 mod operate;
@@ -17,6 +19,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start_log};
 pub use error::StartError;
 pub use first_run::FirstToken;
+pub use identities::IdentitiesError;
 pub use keyring_file::KeyringFileError;
 pub use keys::{
     KeyGenerated, KeyRefusal, KeyRetired, KeyStatus, KeysRotated, generate_key, key_status, retire_key,
@@ -24,7 +27,9 @@ pub use keys::{
 };
 pub use operate::migrate;
 
-use reload::KeyringSource;
+use certificates::Followed;
+use identities::Identities;
+use reload::Sources;
 
 use crate::{
     config::Checked,
@@ -50,7 +55,7 @@ pub struct Running {
     pub ops_address: SocketAddr,
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
-    keyring: KeyringSource,
+    sources: Sources,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -64,8 +69,8 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
-    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, shutdown_timeout } =
-        config;
+    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
+    let (shutdown_timeout, identities) = (config.shutdown_timeout, Identities::read(config.identities)?);
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -75,14 +80,16 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     first_run::prepare_directory(&storage)?;
     let store = Store::open(&storage.store, &background).await?;
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
-    let (random, clock) = (Random::new(), Clock::system());
+    let (random, clock, closing) = (Random::new(), Clock::system(), stop.clone());
     let keyring = keyring_file::load_or_create(&storage, &store, &random, &clock).await?;
-    let service =
-        Service::new(Parts { store, keyring, random: random.clone(), clock, limits, closing: stop.clone() });
+    let parts = Parts { store, keyring, random: random.clone(), clock: clock.clone(), limits, closing };
+    let service = Service::new(parts);
     service.check_keys().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
 
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(tls.is_some());
+    let files = Followed { tls: tls.clone(), identities, service: service.clone(), clock };
+    let files = files.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
@@ -105,7 +112,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let tasks = background.clone();
-    let keyring = KeyringSource { path: storage.keyring, service: service.clone() };
+    let sources = Sources { keyring: storage.keyring, service: service.clone(), files };
     background.spawn(async move { service.keep_house(&tasks).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
@@ -113,7 +120,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         address,
         ops_address,
         first_token,
-        keyring,
+        sources,
         health,
         stop,
         stop_ops,

@@ -54,10 +54,10 @@ pub struct TokenGrant {
     pub expires_at: Option<Timestamp>,
 }
 
-/// A token as it is kept: all but its text.
+/// A token as it is kept: all but its text. For somebody who has none, what stands for his identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRecord {
-    /// Its id.
+    /// Its id, or the name of an identity.
     pub id: TokenId,
     /// The tenant it belongs to.
     pub tenant: TenantId,
@@ -69,10 +69,11 @@ pub struct TokenRecord {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Who calls: made from a token that was found to be valid, and from nothing else.
+/// Who calls: made from a token that was found to be valid or from an identity that was verified, and from nothing
+/// else.
 #[derive(Clone, Debug)]
 pub struct Principal {
-    /// The token.
+    /// The token, or what stands for an identity.
     pub token: Arc<TokenRecord>,
 }
 
@@ -228,6 +229,12 @@ impl Weigh for TokenRecord {
 }
 
 impl TokenRecord {
+    /// Whether it is a token in the database, and not what stands for an identity.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        TokenId::parse(self.id.as_str()).is_some()
+    }
+
     /// Whether the token may be used at this time.
     #[must_use]
     pub fn is_valid_at(&self, now: Timestamp) -> bool {

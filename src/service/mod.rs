@@ -26,6 +26,7 @@ mod rewrap;
 mod runtime;
 mod secrets;
 mod set_secrets;
+mod spiffe;
 mod tokens;
 mod watch;
 
@@ -46,6 +47,7 @@ pub use rewrap::{Rewrapping, rewrap_all};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
+pub use spiffe::{SpiffeRules, SpiffeRulesError};
 pub use tokens::NewToken;
 
 use crate::{
@@ -65,6 +67,7 @@ pub struct Service {
 struct Inner {
     store: Store,
     keyring: keys::Held,
+    spiffe: spiffe::Held,
     random: Random,
     clock: Clock,
     limits: Limits,
@@ -110,7 +113,9 @@ impl Service {
         let Parts { store, keyring, random, clock, limits, closing } = parts;
         let (watched, heavy) = (watch::Watched::new(limits.watches), heavy::Heavy::default());
         let (keyring, agents_left) = (keys::Held::new(keyring), AtomicU64::default());
-        let parts = Inner { store, keyring, random, clock, limits, closing, agents_left, watched, heavy };
+        let spiffe = spiffe::Held::default();
+        let parts =
+            Inner { store, keyring, spiffe, random, clock, limits, closing, agents_left, watched, heavy };
         Self { parts: Arc::new(parts) }
     }
 

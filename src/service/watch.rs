@@ -10,11 +10,11 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{Stream, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Call, Error, Service, channels::Channels};
+use super::{Call, Error, Service, SpiffeRules, channels::Channels};
 use crate::{
     domain::{AgentId, Revision, Scope, TokenId},
     store::{Changed, Word},
@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// When to try again where there are too many watches.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// The longest watch of an identity: what vouches for somebody may say that it never ends.
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// How many rows one look asks for at a time.
 const LOOK_AT: usize = 100;
@@ -52,11 +55,19 @@ enum State {
 /// What a watcher waits for.
 struct Watcher {
     agent: watch::Receiver<State>,
-    token: watch::Receiver<bool>,
+    caller: Caller,
     /// The revision it knows.
     told: Option<Revision>,
     /// Its place, which is free again once it has gone.
     _place: OwnedSemaphorePermit,
+}
+
+/// Until when somebody may watch.
+enum Caller {
+    /// Until his token has ended.
+    Token(watch::Receiver<bool>),
+    /// Until what vouches for him ends, or until the rules are others: he may come back then.
+    Identity { ends: Instant, rules: watch::Receiver<Arc<SpiffeRules>> },
 }
 
 // === impl Watched ===
@@ -90,12 +101,27 @@ impl Watched {
     }
 
     /// Subscribes, if there is room, at a revision before the first: what the agent is at is told afterwards.
-    fn subscribe(&self, id: &AgentId, token: &TokenId) -> Result<Watcher, Error> {
+    fn subscribe(&self, id: &AgentId, caller: impl FnOnce(&Self) -> Caller) -> Result<Watcher, Error> {
         let place = Arc::clone(&self.room).try_acquire_owned();
         let place = place.map_err(|_full| Error::RateLimited { retry_after: RETRY_AFTER })?;
         let agent = self.agents.subscribe(id, State::At(Revision::default()), |state| *state == State::Gone);
-        let token = self.tokens.subscribe(token, false, |has_ended| *has_ended);
-        Ok(Watcher { agent, token, told: None, _place: place })
+        Ok(Watcher { agent, caller: caller(self), told: None, _place: place })
+    }
+}
+
+// === impl Caller ===
+
+impl Caller {
+    /// Waits until he may watch no more.
+    async fn wait_for_end(&mut self) {
+        match self {
+            Self::Token(token) => drop(token.wait_for(|has_ended| *has_ended).await),
+            Self::Identity { ends, rules } => tokio::select! {
+                () = sleep_until(*ends) => {}
+                // The sender is the service's, and is there as long as that is
+                _changed = rules.changed() => {}
+            },
+        }
     }
 }
 
@@ -115,7 +141,7 @@ impl Service {
     ) -> Result<impl Stream<Item = Result<Revision, Error>> + Send + use<>, Error> {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         // Subscribed before it is read: a change between the two is then told, and not missed
-        let watcher = self.parts.watched.subscribe(&id, &call.principal.token.id)?;
+        let watcher = self.parts.watched.subscribe(&id, |watched| self.caller(watched, call))?;
         let first = self.parts.store.revision(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)?;
         self.parts.watched.tell(&Changed { agent: id, revision: Some(first) });
         let service = self.clone();
@@ -125,8 +151,19 @@ impl Service {
         }))
     }
 
+    fn caller(&self, watched: &Watched, call: &Call) -> Caller {
+        let token = &call.principal.token;
+        if token.is_kept() {
+            return Caller::Token(watched.tokens.subscribe(&token.id, false, |has_ended| *has_ended));
+        }
+        let rules = self.parts.spiffe.subscribe();
+        let left = token.grant.expires_at.map_or(0, |end| end.0.saturating_sub(self.parts.clock.now().0));
+        let left = Duration::from_micros(u64::try_from(left).unwrap_or_default()).min(LONGEST);
+        Caller::Identity { ends: Instant::now() + left, rules }
+    }
+
     async fn next_revision(&self, watcher: &mut Watcher) -> Result<Revision, Error> {
-        let Watcher { agent, token, told, _place: _ } = watcher;
+        let Watcher { agent, caller, told, _place: _ } = watcher;
         let is_news = |state: &State| match state {
             State::At(revision) => told.is_none_or(|told| told < *revision),
             State::Gone => true,
@@ -134,7 +171,7 @@ impl Service {
         let state = tokio::select! {
             biased;
             () = self.parts.closing.cancelled() => return Err(Error::Closing),
-            _ended = token.wait_for(|has_ended| *has_ended) => return Err(Error::Unauthenticated),
+            () = caller.wait_for_end() => return Err(Error::Unauthenticated),
             state = agent.wait_for(is_news) => state.map_or(State::Gone, |state| *state),
         };
         match state {

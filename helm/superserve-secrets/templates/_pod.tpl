@@ -146,6 +146,12 @@ topologySpreadConstraints:
 {{- if .Values.tls.clientCaSecret }}
 - name: SUPERSERVE_TLS_CLIENT_CA
   value: /run/superserve/client-ca/ca.crt
+- name: SUPERSERVE_TLS_CLIENT_REQUIRED
+  value: {{ .Values.tls.clientRequired | quote }}
+{{- end }}
+{{- if .Values.tls.spiffe.rules }}
+- name: SUPERSERVE_IDENTITIES
+  value: /run/superserve/identities/identities.toml
 {{- end }}
 {{- else }}
 - name: SUPERSERVE_INSECURE
@@ -244,6 +250,11 @@ volumeMounts:
     mountPath: /run/superserve/client-ca
     readOnly: true
   {{- end }}
+  {{- if .Values.tls.spiffe.rules }}
+  - name: identities
+    mountPath: /run/superserve/identities
+    readOnly: true
+  {{- end }}
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -309,6 +320,11 @@ spec:
         defaultMode: 0440
     {{- with .Values.tls.clientCaSecret }}
     {{- include "superserve.secretVolume" (dict "name" "client-ca" "secret" . "key" "ca.crt" "path" "ca.crt") | nindent 4 }}
+    {{- end }}
+    {{- if .Values.tls.spiffe.rules }}
+    - name: identities
+      configMap:
+        name: {{ include "superserve.fullname" . }}-identities
     {{- end }}
     {{- end }}
     {{- with .Values.extraVolumes }}

@@ -43,7 +43,7 @@
 {{- define "superserve.validateTls" -}}
 {{- with .Values.tls -}}
 {{- if not .enabled -}}
-{{- if or .existingSecret .clientCaSecret .certManager.enabled -}}
+{{- if or .existingSecret .clientCaSecret .certManager.enabled .spiffe.rules -}}
 {{- fail "tls.enabled: is false, but a secret or cert-manager is given under tls" -}}
 {{- end -}}
 {{- else if .certManager.enabled -}}
@@ -55,6 +55,12 @@
 {{- end -}}
 {{- else if not .existingSecret -}}
 {{- fail "tls.existingSecret: name a secret of type kubernetes.io/tls, or set tls.certManager.enabled" -}}
+{{- end -}}
+{{- if and .spiffe.rules (not .clientCaSecret) -}}
+{{- fail "tls.spiffe.rules: name the secret of the authorities that vouch for clients, tls.clientCaSecret" -}}
+{{- end -}}
+{{- if ne (empty .spiffe.rules) (empty .spiffe.trustDomain) -}}
+{{- fail "tls.spiffe: trustDomain and rules go together; give both" -}}
 {{- end -}}
 {{- end -}}
 {{- if and .Values.expose.backendTlsPolicy.enabled (not .Values.tls.enabled) -}}

@@ -23,7 +23,7 @@ struct ValidationBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = User)]
 struct UserBody {
-    /// The token's id, `tok_…`.
+    /// The token's id, `tok_…`, or the SPIFFE id of the client certificate in its place.
     id: String,
     /// The address given when the token was made; may be empty.
     email: String,

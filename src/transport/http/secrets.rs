@@ -89,7 +89,7 @@ struct MetadataBody {
     /// When this version was set.
     #[schema(format = DateTime)]
     updated_at: String,
-    /// The id of the token that set this version.
+    /// The id of the token that set this version, or the SPIFFE id of the client certificate.
     updated_by: String,
     /// Until when the value before is given out as `KEY_PREVIOUS`; only when it is.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,6 +11,7 @@
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
+//! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
@@ -25,6 +26,7 @@ pub(crate) mod fixtures;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod patroni;
+pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod relay;

@@ -47,7 +47,12 @@ impl Files {
     }
 
     fn config(&self) -> TlsConfig {
-        TlsConfig { cert: self.path("cert.pem"), key: self.path("key.pem"), client_ca: None }
+        TlsConfig {
+            cert: self.path("cert.pem"),
+            key: self.path("key.pem"),
+            client_ca: None,
+            client_required: true,
+        }
     }
 
     fn config_with_client_ca(&self, authority: &Authority) -> TlsConfig {

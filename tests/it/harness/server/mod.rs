@@ -148,7 +148,7 @@ impl Server {
     /// Asks it to read its keyring again (SIGHUP), and waits until it has or has refused. Gives what it says of it.
     pub(crate) async fn reload(&self) -> String {
         let before = self.log().len();
-        self.signal("-HUP");
+        self.signal_to_reload();
         eventually("the keyring to be read", async || {
             let log = self.log();
             let said =
@@ -156,6 +156,11 @@ impl Server {
             said.map(str::to_owned)
         })
         .await
+    }
+
+    /// Asks it to read its files again (SIGHUP) without waiting.
+    pub(crate) fn signal_to_reload(&self) {
+        self.signal("-HUP");
     }
 
     fn signal(&self, signal: &str) {
@@ -198,7 +203,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.setup.log_path()).expect("a log file");
         let earlier_lives = self.log().len();
         let mut command = self.setup.command(&["serve", "--log-format", "json"]);
-        command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).args(&self.setup.arguments);
+        command
+            .args(["--listen", &self.setup.listen, "--ops-listen", "127.0.0.1:0"])
+            .args(&self.setup.arguments);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.process = Some(process.expect("the binary starts"));
 
