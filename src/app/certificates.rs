@@ -249,17 +249,18 @@ mod tests {
             tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_ansi(false).without_time();
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let mut told = Told { files: "files", refusal: None };
+            let fine = |is_new| Ok::<bool, io::Error>(is_new);
             let broken = |why: &str| Err::<bool, _>(io::Error::other(why.to_owned()));
-            told.tell(Ok(false), false);
+            told.tell(fine(false), false);
             told.tell(broken("one"), false);
             told.tell(broken("one"), false);
             told.tell(broken("two"), false);
             told.tell(broken("two"), true);
-            told.tell(Ok(false), false);
-            told.tell(Ok(false), false);
+            told.tell(fine(false), false);
+            told.tell(fine(false), false);
             told.tell(broken("two"), false);
-            told.tell(Ok(true), false);
-            told.tell(Ok(false), true);
+            told.tell(fine(true), false);
+            told.tell(fine(false), true);
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         let said: Vec<_> = text.lines().map(|line| line.split_once("files ").unwrap().1.trim_end()).collect();
