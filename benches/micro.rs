@@ -179,7 +179,7 @@ fn identify(bencher: Bencher<'_, '_>, public: &str, algorithm: &str, sign: impl 
         keys.display()
     );
     std::fs::write(&rules, text).expect("it can be written");
-    let identities = Identities::load(Some(rules)).expect("good rules");
+    let identities = Identities::load(Some(rules), false).expect("good rules");
     let header = format!(r#"{{"alg":"{algorithm}","kid":"k"}}"#);
     let claims = format!(
         r#"{{"iss":"https://issuer","sub":"system:serviceaccount:agents:one","aud":["superserve"],"exp":{END}}}"#

@@ -3,6 +3,7 @@
 mod assembly;
 mod error;
 mod first_run;
+mod followed;
 mod health;
 mod keyring_file;
 mod keys;
@@ -27,6 +28,7 @@ pub use rotation::{
 };
 
 use assembly::assembled;
+use followed::{Followed, Follower};
 
 use crate::{
     config::Checked,
@@ -54,7 +56,7 @@ pub struct Running {
     /// The admin token, if this start has made one.
     pub first_token: Option<FirstToken>,
     service: Service,
-    identities: Identities,
+    files: Arc<Follower>,
     health: HealthReporter,
     stop: CancellationToken,
     stop_ops: CancellationToken,
@@ -69,7 +71,9 @@ pub struct Running {
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
     let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
-    let (shutdown_timeout, identities) = (config.shutdown_timeout, Identities::load(config.identities)?);
+    let asks_for_certificates = sockets.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let identities = Identities::load(config.identities, asks_for_certificates)?;
+    let shutdown_timeout = config.shutdown_timeout;
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -82,10 +86,12 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let name = reload::server_name(&storage, sockets.listen);
     let random = Random::new();
     let parts = assembled(name, &storage, store, identities.clone(), limits, random.clone()).await?;
+    let clock = parts.clock.clone();
     let service = Service::new(parts, stop.clone());
     service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(tls.is_some());
+    let files = Followed { tls: tls.clone(), identities, clock }.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
@@ -116,7 +122,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         ops_address,
         first_token,
         service,
-        identities,
+        files,
         health,
         stop,
         stop_ops,

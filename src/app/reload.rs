@@ -1,5 +1,4 @@
-//! Where the keys come from and who may call without a token of ours, also again while the server runs, and what the
-//! server is called meanwhile.
+//! Reading files again while the server runs, where the keys come from, and what the server is called meanwhile.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -15,22 +14,11 @@ use crate::{
 };
 
 impl Running {
-    /// Reads the keyring file again and uses what it holds, if it is a keyring that fits the database. Else the one
-    /// before stays, and the log says why.
-    pub async fn reload_keyring(&self) {
+    /// Reads the files of certificates and of identities and the keyring again and uses what they hold, if it can be used: a
+    /// keyring, if it fits the database. Else what was in use stays, and the log says why.
+    pub async fn reload(&self) {
+        self.files.look(true).await;
         self.service.reload_keyring().await;
-    }
-
-    /// Reads the file of who may call without a token of ours, if there is one. Where it is faulty the rules before
-    /// stay, and the log says why.
-    pub fn reload_identities(&self) {
-        match self.identities.reload() {
-            Ok(None) => {}
-            Ok(Some(issuers)) => tracing::info!(issuers, "identities read again"),
-            Err(error) => {
-                tracing::error!(%error, "the identities cannot be used; the ones before stay in use");
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use http::Uri;
 
-use super::{SettingError, is_loopback, seconds};
+use super::{SettingError, seconds, tls::is_loopback};
 use crate::kms::{TransitAuth, TransitConfig};
 
 /// Where a pod finds the token of its service account.

@@ -145,7 +145,7 @@ mod tests {
         );
         let path = toml.path().to_str().unwrap();
         let settings = parse(&["--config", path, "--rate-limit", "7"], []).unwrap();
-        assert_eq!((settings.listen.port(), settings.rate_limit, settings.insecure), (1, 7, true));
+        assert_eq!((settings.listen.port(), settings.rate_limit, settings.tls.insecure), (1, 7, true));
         assert_eq!(settings.cors_origins.len(), 2);
     }
 
@@ -181,5 +181,6 @@ mod tests {
         assert_eq!(check(&["--listen", "[::1]:1"]), Ok(()));
         assert!(check(&["--tls-cert", "c.pem"]).unwrap_err().contains("--tls-key"));
         assert!(check(&["--tls-client-ca", "c.pem"]).unwrap_err().contains("--tls-cert"));
+        assert!(check(&["--identities", "i.toml"]).unwrap_err().contains("--tls-client-ca"));
     }
 }

@@ -9,13 +9,9 @@ mod keys;
 mod layers;
 mod limits;
 mod storage;
+mod tls;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
 
@@ -25,6 +21,7 @@ pub use layers::{SettingError, layer};
 use limits::LimitSettings;
 use storage::STATEMENT_TIMEOUT;
 pub use storage::{Storage, StorageSettings};
+use tls::TlsSettings;
 
 use crate::{
     domain::{Limits, TokenText},
@@ -46,21 +43,11 @@ pub struct ServeSettings {
     /// Address of /livez, /readyz, /metrics and gRPC health, always plaintext
     #[arg(long, env = "SUPERSERVE_OPS_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:9090")]
     ops_listen: SocketAddr,
-    /// Certificate chain, PEM
-    #[arg(long, env = "SUPERSERVE_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// Private key of the certificate, PEM
-    #[arg(long, env = "SUPERSERVE_TLS_KEY", value_name = "FILE")]
-    tls_key: Option<PathBuf>,
-    /// Ask clients for a certificate of this CA, PEM
-    #[arg(long, env = "SUPERSERVE_TLS_CLIENT_CA", value_name = "FILE")]
-    tls_client_ca: Option<PathBuf>,
-    /// TOML file of who may call without a token of this service; SIGHUP has it read again
+    #[command(flatten)]
+    tls: TlsSettings,
+    /// TOML file of who may call without a token of this service
     #[arg(long, env = "SUPERSERVE_IDENTITIES", value_name = "FILE")]
     identities: Option<PathBuf>,
-    /// Serve plaintext on an address that is not loopback
-    #[arg(long, env = "SUPERSERVE_INSECURE", value_parser = BoolishValueParser::new())]
-    insecure: bool,
     /// Apply missing migrations at start; without it, `serve` refuses an old schema
     #[arg(long, env = "SUPERSERVE_AUTO_MIGRATE", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, value_parser = BoolishValueParser::new())]
     auto_migrate: bool,
@@ -133,7 +120,7 @@ impl ServeSettings {
     pub fn check(self, environment: &Environment) -> Result<Checked, SettingError> {
         let mut storage = self.storage.check()?;
         storage.store.statement_timeout = STATEMENT_TIMEOUT.max(self.request_timeout);
-        let tls = self.tls()?;
+        let tls = self.tls.check(self.listen)?;
         let bootstrap_token = environment.bootstrap_token()?;
         Ok(Checked {
             storage,
@@ -176,34 +163,8 @@ impl ServeSettings {
     /// Whether a certificate is given.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.tls_cert.is_some()
+        self.tls.is_encrypted()
     }
-
-    fn tls(&self) -> Result<Option<TlsConfig>, SettingError> {
-        match (&self.tls_cert, &self.tls_key, &self.tls_client_ca) {
-            (Some(cert), Some(key), client_ca) => {
-                Ok(Some(TlsConfig { cert: cert.clone(), key: key.clone(), client_ca: client_ca.clone() }))
-            }
-            (Some(_), None, _) => Err(SettingError::new("--tls-key", "goes with --tls-cert: give both")),
-            (None, Some(_), _) => Err(SettingError::new("--tls-cert", "goes with --tls-key: give both")),
-            (None, None, Some(_)) => {
-                Err(SettingError::new("--tls-client-ca", "needs --tls-cert and --tls-key"))
-            }
-            (None, None, None) if is_loopback(self.listen.ip()) || self.insecure => Ok(None),
-            (None, None, None) => Err(SettingError::new(
-                "--listen",
-                format!(
-                    "{} is not loopback, and tokens and values would cross the network unencrypted: \
-                     give --tls-cert and --tls-key, or --insecure behind a proxy that encrypts",
-                    self.listen
-                ),
-            )),
-        }
-    }
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -51,7 +51,7 @@ pub struct AuditEvent {
     pub agent: Option<AgentId>,
     /// What was done.
     pub action: Action,
-    /// The id of the token that did it, or the name of the identity, `ISSUER#SUBJECT`.
+    /// The id of the token that did it, or the name of an identity.
     pub actor: String,
     /// Where it came from.
     pub origin: Origin,

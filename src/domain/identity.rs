@@ -1,6 +1,6 @@
 //! Somebody whom another than this service vouches for.
 
-use super::{TenantId, Timestamp, TokenGrant, TokenId, TokenRecord};
+use super::{SpiffeId, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord};
 
 /// The longest subject, in bytes: the limit of `OpenID` Connect.
 const MAX_SUBJECT_BYTES: usize = 255;
@@ -8,7 +8,7 @@ const MAX_SUBJECT_BYTES: usize = 255;
 /// What stands between the issuer and the subject in the name of an identity. No issuer has one in it.
 const BETWEEN: char = '#';
 
-/// Somebody whom an issuer vouches for, and what the rules let him do. Nothing of it is kept in the database.
+/// Somebody whom an issuer or an authority vouches for, and what the rules let him do. Nothing of it is kept in the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Who: the name in the audit trail.
@@ -21,7 +21,8 @@ pub struct Identity {
     pub since: Timestamp,
 }
 
-/// An issuer and what it calls somebody, `ISSUER#SUBJECT`: no token's id, as those have no `#`.
+/// An issuer and what it calls somebody, `ISSUER#SUBJECT`, or a SPIFFE id, which has no `#`. It is no token's id: those
+/// have neither `#` nor `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityName(String);
 
@@ -35,6 +36,12 @@ impl IdentityName {
         let fits = (1..=MAX_SUBJECT_BYTES).contains(&subject.len());
         let is_plain = subject.bytes().all(|b| b.is_ascii_graphic());
         (fits && is_plain && !issuer.contains(BETWEEN)).then(|| Self(format!("{issuer}{BETWEEN}{subject}")))
+    }
+
+    /// The name of a workload: its SPIFFE id.
+    #[must_use]
+    pub fn of_workload(id: &SpiffeId) -> Self {
+        Self(id.as_str().to_owned())
     }
 
     /// The text of it.
@@ -87,6 +94,8 @@ mod tests {
         let tenant = TenantId::default_tenant();
         let record = Identity { name, tenant, grant, since: Timestamp(0) }.into_record();
         assert!(!record.is_kept());
-        assert!(TokenRecord { id: TokenId::from_random(1), ..record }.is_kept());
+        assert!(TokenRecord { id: TokenId::from_random(1), ..record.clone() }.is_kept());
+        let workload = IdentityName::of_workload(&SpiffeId::parse("spiffe://tok_/x").unwrap());
+        assert!(!TokenRecord { id: TokenId::from_stored(workload.0), ..record }.is_kept());
     }
 }

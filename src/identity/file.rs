@@ -1,4 +1,7 @@
 //! The file of rules: TOML, read as a whole, refused with the line that is wrong.
+//!
+//! Each way of being vouched for has its part of it: `[[issuers]]` here, `[spiffe]` in `spiffe`. What a rule gives is
+//! written alike in all of them (`grant`).
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -9,10 +12,11 @@ use url::Url;
 
 use super::{
     fetch::{Place, is_trustworthy},
+    grant::{self, OneOrMore},
     keys::{Freshness, Source},
     rule::{Agents, ClaimName, Rule, Tenant},
+    spiffe::{self, SpiffeRules},
 };
-use crate::domain::{AgentId, AgentScope, Scope, TenantId};
 
 /// The algorithms that can be allowed. None of them has a secret that both sides know.
 const ALGORITHMS: [Algorithm; 9] = [
@@ -39,6 +43,13 @@ const DEFAULT_REFRESH: u64 = 300;
 const DEFAULT_KEEP: u64 = 6 * 3600;
 const MAX_KEEP: u64 = 7 * 24 * 3600;
 
+/// What the file says.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    pub(super) issuers: Vec<IssuerRules>,
+    pub(super) spiffe: Option<SpiffeRules>,
+}
+
 /// An issuer, and what its rules are.
 #[derive(Debug)]
 pub(super) struct IssuerRules {
@@ -64,6 +75,7 @@ pub(super) struct Problem {
 struct File {
     #[serde(default)]
     issuers: Vec<Spanned<IssuerEntry>>,
+    spiffe: Option<Spanned<spiffe::Section>>,
 }
 
 #[derive(Deserialize)]
@@ -93,18 +105,11 @@ struct RuleEntry {
     agents_claim: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
 /// Reads the rules.
 ///
 /// # Errors
 /// The first [`Problem`].
-pub(super) fn parse(text: &str) -> Result<Vec<IssuerRules>, Problem> {
+pub(super) fn parse(text: &str) -> Result<Parsed, Problem> {
     let file: File = toml::from_str(text).map_err(|error| Problem {
         at: error.span().map(|span| span.start),
         text: error.message().to_owned(),
@@ -123,7 +128,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<IssuerRules>, Problem> {
             of_rule => of_rule,
         })?);
     }
-    Ok(issuers)
+    let spiffe = file.spiffe.map(|section| {
+        let at = section.span().start;
+        section.into_inner().check().map_err(|problem| Problem { at: problem.at.or(Some(at)), ..problem })
+    });
+    Ok(Parsed { issuers, spiffe: spiffe.transpose()? })
 }
 
 // === impl IssuerEntry ===
@@ -225,53 +234,18 @@ impl RuleEntry {
             return Err(format!("claims: {:?} has no value", name.0));
         }
         let tenant = match (tenant, tenant_claim) {
-            (Some(id), None) => {
-                let tenant = TenantId::parse(&id);
-                Tenant::Named(tenant.ok_or_else(|| format!("tenant: {id:?} is no tenant's id, `ten_…`"))?)
-            }
+            (Some(id), None) => Tenant::Named(grant::tenant(&id)?),
             (None, Some(claim)) => Tenant::Claimed(ClaimName(claim)),
             (Some(_), Some(_)) | (None, None) => return Err("give either tenant or tenant_claim".to_owned()),
         };
-        let scope = |text: &String| {
-            let scope = text.parse::<Scope>();
-            scope.map_err(|_unknown| format!("scopes: there is no scope {text:?}"))
+        let agents = match (agents, agents_claim) {
+            (Some(agents), None) => Agents::Named(grant::agents(agents)?),
+            (None, Some(claim)) => Agents::Claimed(ClaimName(claim)),
+            (Some(_), Some(_)) | (None, None) => {
+                return Err("give either agents (ids, or \"all\") or agents_claim".to_owned());
+            }
         };
-        let mut scopes = scopes.iter().map(scope).collect::<Result<Vec<_>, _>>()?;
-        scopes.sort();
-        scopes.dedup();
-        if scopes.is_empty() {
-            return Err("scopes: name at least one".to_owned());
-        }
-        Ok(Rule { claims, tenant, scopes, agents: agents_of(agents, agents_claim)? })
-    }
-}
-
-fn agents_of(named: Option<OneOrMore>, claim: Option<String>) -> Result<Agents, String> {
-    let ids = match (named, claim) {
-        (Some(OneOrMore::One(all)), None) if all == "all" => return Ok(Agents::Named(AgentScope::All)),
-        (Some(ids), None) => ids.texts(),
-        (None, Some(claim)) => return Ok(Agents::Claimed(ClaimName(claim))),
-        (Some(_), Some(_)) | (None, None) => {
-            return Err("give either agents (ids, or \"all\") or agents_claim".to_owned());
-        }
-    };
-    let agent =
-        |id: &String| AgentId::parse(id).ok_or_else(|| format!("agents: {id:?} is no agent's id, `agt_…`"));
-    let agents = ids.iter().map(agent).collect::<Result<Vec<_>, _>>()?;
-    if agents.is_empty() {
-        return Err("agents: name at least one, or \"all\"".to_owned());
-    }
-    Ok(Agents::Named(AgentScope::Only(agents)))
-}
-
-// === impl OneOrMore ===
-
-impl OneOrMore {
-    fn texts(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::More(texts) => texts,
-        }
+        Ok(Rule { claims, tenant, scopes: grant::scopes(&scopes)?, agents })
     }
 }
 

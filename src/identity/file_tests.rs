@@ -1,6 +1,7 @@
 //! Which files of rules are taken, and what is said of the others.
 
 use super::*;
+use crate::domain::Scope;
 
 const GOOD: &str = r#"
 [[issuers]]
@@ -26,13 +27,14 @@ fn fault(from: &str, to: &str) -> (usize, String) {
 
 #[test]
 fn a_good_file_is_taken_with_its_defaults() {
-    let issuers = parse(GOOD).unwrap();
+    let issuers = parse(GOOD).unwrap().issuers;
     let issuer = &issuers[0];
     assert_eq!(issuer.algorithms, [Algorithm::RS256, Algorithm::ES256]);
     assert_eq!((issuer.skew, issuer.freshness.refresh.as_secs()), (30, 300));
     assert_eq!(issuer.freshness.keep.as_secs(), 21_600);
     assert_eq!(issuer.rules[0].scopes, [Scope::SecretsList, Scope::SecretsResolve]);
-    assert_eq!(parse("").unwrap().len(), 0);
+    let nothing = parse("").unwrap();
+    assert!(nothing.issuers.is_empty() && nothing.spiffe.is_none());
 }
 
 #[test]

@@ -1,26 +1,27 @@
 //! Who somebody is that has no token of ours: whom an issuer vouches for by a token that it has signed, as `OpenID` Connect
-//! and Kubernetes' service accounts do, and what the operator's rules let him do.
+//! and Kubernetes' service accounts do, or an authority by a client certificate with a SPIFFE id; and what the operator's
+//! rules let him do.
 //!
-//! The rules are one file ([`file`]), read again when the operator asks for it. Nothing of it is in the database, and
-//! nothing is looked up there. A token is checked anew at each call: that takes a fraction of a millisecond, so
-//! nothing of it is kept that could outlive it.
+//! The rules are one file ([`file`]), read again while the server runs. Nothing of it is in the database, and
+//! nothing is looked up there. A token or a certificate is held against the rules anew at each call: that takes a fraction
+//! of a millisecond, so nothing of it is kept that could outlive it.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `file`, `rule` | the rules: which issuers, and whose claims let him do what |
+//! | `file`, `grant` | the rules: which issuers, and what a rule gives |
+//! | `rule`, `spiffe` | for whom a rule is: by his claims, by his SPIFFE id |
 //! | `jwks`, `keys`, `fetch` | the keys of an issuer: read, kept fresh, had over the network |
 //! | `token`, `signature` | a token held against both |
-//!
-//! Another way of vouching (a client's certificate) is another kind of entry in [`file`] that makes an
-//! [`Identity`], too.
 
 mod error;
 mod fetch;
 mod file;
+mod grant;
 mod jwks;
 mod keys;
 mod rule;
 mod signature;
+mod spiffe;
 mod token;
 
 use std::{
@@ -38,11 +39,13 @@ use tokio::{
 
 pub use error::{Refusal, RulesError};
 
-use file::{IssuerRules, Problem};
+use file::{IssuerRules, Parsed, Problem};
+use grant::Granted;
 use keys::Keys;
+use spiffe::SpiffeRules;
 use token::{Issuer, Opened};
 
-use crate::domain::{Identity, Timestamp};
+use crate::domain::{Identity, IdentityName, SpiffeId, Timestamp, TokenGrant};
 
 /// The largest file of rules, in bytes.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -57,39 +60,70 @@ pub struct Identities(Arc<Held>);
 #[derive(Debug)]
 struct Held {
     path: Option<PathBuf>,
-    issuers: watch::Sender<Arc<Vec<Issuer>>>,
+    asks_for_certificates: bool,
+    rules: watch::Sender<Arc<Rules>>,
 }
 
-/// Tells when the rules are read again.
+/// The rules that are in use.
+#[derive(Debug, Default)]
+struct Rules {
+    /// The file as it was read.
+    text: String,
+    issuers: Vec<Issuer>,
+    spiffe: Option<SpiffeRules>,
+}
+
+/// Tells when the rules have become others.
 #[derive(Debug)]
-pub struct Changes(watch::Receiver<Arc<Vec<Issuer>>>);
+pub struct Changes(watch::Receiver<Arc<Rules>>);
 
 // === impl Identities ===
 
 impl Identities {
     /// Reads the rules; without a file nobody is known. Keys in files have to be there, those on the network are had
-    /// by [`keep_fresh`](Self::keep_fresh).
+    /// by [`keep_fresh`](Self::keep_fresh). Rules by certificates need a server that asks for them.
     ///
     /// # Errors
     /// [`RulesError`].
-    pub fn load(path: Option<PathBuf>) -> Result<Self, RulesError> {
+    pub fn load(path: Option<PathBuf>, asks_for_certificates: bool) -> Result<Self, RulesError> {
         signature::use_ring();
-        let issuers = path.as_deref().map_or(Ok(Vec::new()), |path| read(path, &[]))?;
-        Ok(Self(Arc::new(Held { path, issuers: watch::Sender::new(Arc::new(issuers)) })))
+        let held = Held { path, asks_for_certificates, rules: watch::Sender::default() };
+        let identities = Self(Arc::new(held));
+        identities.reload()?;
+        Ok(identities)
     }
 
-    /// Reads the rules again, and says how many issuers there are; `None` if there is no file of them. The keys of an
-    /// issuer that is had from where it was stay.
+    /// Whether there is a file of rules, which can become another.
+    #[must_use]
+    pub fn have_file(&self) -> bool {
+        self.0.path.is_some()
+    }
+
+    /// How many issuers are believed, and how many rules there are for certificates.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        let rules = self.0.rules.borrow();
+        (rules.issuers.len(), rules.spiffe.as_ref().map_or(0, SpiffeRules::count))
+    }
+
+    /// Reads the rules again, and says whether they are others than before. The keys of an issuer that is had from where
+    /// it was stay.
     ///
     /// # Errors
     /// [`RulesError`]; then the rules before stay in use.
-    pub fn reload(&self) -> Result<Option<usize>, RulesError> {
-        let Some(path) = &self.0.path else { return Ok(None) };
-        let before = Arc::clone(&self.0.issuers.borrow());
-        let issuers = read(path, &before)?;
-        let count = issuers.len();
-        self.0.issuers.send_replace(Arc::new(issuers));
-        Ok(Some(count))
+    pub fn reload(&self) -> Result<bool, RulesError> {
+        let Some(path) = &self.0.path else { return Ok(false) };
+        let before = Arc::clone(&self.0.rules.borrow());
+        let rules = read(path, &before.issuers)?;
+        if rules.spiffe.is_some() && !self.0.asks_for_certificates {
+            let problem = "spiffe: no client is asked for a certificate: give --tls-client-ca".to_owned();
+            return Err(RulesError { path: path.clone(), line: None, problem });
+        }
+        let are_others = rules.text != before.text;
+        if are_others {
+            self.0.rules.send_replace(Arc::new(rules));
+        }
+        Ok(are_others)
     }
 
     /// Who it is that shows a token which an issuer has signed, and what he may.
@@ -97,32 +131,50 @@ impl Identities {
     /// # Errors
     /// [`Refusal`].
     pub async fn identify(&self, text: &str, now: Timestamp) -> Result<Identity, Refusal> {
-        let issuers = Arc::clone(&self.0.issuers.borrow());
-        if issuers.is_empty() || !token::is_signed_token(text) {
+        let rules = Arc::clone(&self.0.rules.borrow());
+        if rules.issuers.is_empty() || !token::is_signed_token(text) {
             return Err(Refusal::Malformed("it is no token"));
         }
         let opened = Opened::read(text)?;
-        let issuer = issuers.iter().find(|issuer| issuer.rules.issuer == opened.issuer);
+        let issuer = rules.issuers.iter().find(|issuer| issuer.rules.issuer == opened.issuer);
         issuer.ok_or(Refusal::Unknown("the issuer"))?.identify(&opened, now).await
     }
 
-    /// Tells from now on when the rules are read again.
+    /// Who it is whose certificate of this id was verified, from when and until when it is good.
+    ///
+    /// # Errors
+    /// [`Refusal::Unknown`] if no rule is for him.
+    pub fn identify_workload(
+        &self,
+        id: &SpiffeId,
+        since: Timestamp,
+        end: Timestamp,
+    ) -> Result<Identity, Refusal> {
+        let rules = self.0.rules.borrow();
+        let granted = rules.spiffe.as_ref().and_then(|rules| rules.apply(id));
+        let Granted { tenant, scopes, agents } = granted.ok_or(Refusal::Unknown("no rule is for it"))?;
+        let (name, email) = (id.as_str().to_owned(), String::new());
+        let grant = TokenGrant { name, scopes, agents, email, expires_at: Some(end) };
+        Ok(Identity { name: IdentityName::of_workload(id), tenant, grant, since })
+    }
+
+    /// Tells from now on when the rules have become others.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes(self.0.issuers.subscribe())
+        Changes(self.0.rules.subscribe())
     }
 
     /// Has the keys of all issuers when that is due, for ever.
     pub async fn keep_fresh(&self) {
-        let mut rules = self.0.issuers.subscribe();
+        let mut changes = self.0.rules.subscribe();
         loop {
-            let issuers = Arc::clone(&rules.borrow_and_update());
-            let due = join_all(issuers.iter().map(|issuer| issuer.keys.refresh())).await;
+            let rules = Arc::clone(&changes.borrow_and_update());
+            let due = join_all(rules.issuers.iter().map(|issuer| issuer.keys.refresh())).await;
             let next = due.into_iter().min().unwrap_or_else(|| Instant::now() + LOOK_EVERY);
             tokio::select! {
                 () = sleep_until(next) => {}
                 // The sender is this one's own, and is there as long as it is
-                _changed = rules.changed() => {}
+                _changed = changes.changed() => {}
             }
         }
     }
@@ -131,7 +183,7 @@ impl Identities {
 // === impl Changes ===
 
 impl Changes {
-    /// Waits until the rules are read again.
+    /// Waits until the rules have become others.
     pub async fn next(&mut self) {
         // Where nobody can read them any more nothing ends by that
         if self.0.changed().await.is_err() {
@@ -141,7 +193,7 @@ impl Changes {
 }
 
 /// Reads the rules, with the keys of `before` for issuers that stay what they were.
-fn read(path: &Path, before: &[Issuer]) -> Result<Vec<Issuer>, RulesError> {
+fn read(path: &Path, before: &[Issuer]) -> Result<Rules, RulesError> {
     let failed = |line, problem| RulesError { path: path.to_owned(), line, problem };
     let bytes = fs::read(path).map_err(|error| failed(None, format!("cannot be read: {error}")))?;
     if bytes.len() > MAX_FILE_BYTES {
@@ -149,13 +201,14 @@ fn read(path: &Path, before: &[Issuer]) -> Result<Vec<Issuer>, RulesError> {
     }
     let text = String::from_utf8(bytes).map_err(|_where| failed(None, "is not UTF-8".to_owned()))?;
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-    let rules = file::parse(&text).map_err(|Problem { at, text }| failed(at.map(line), text))?;
-    let issuers = rules.into_iter().map(|rules| Issuer { keys: keys_of(&rules, before), rules });
-    let issuers: Vec<_> = issuers.collect();
-    for IssuerRules { issuer, source, .. } in issuers.iter().map(|issuer| &issuer.rules) {
+    let parsed = file::parse(&text).map_err(|Problem { at, text }| failed(at.map(line), text))?;
+    let Parsed { issuers, spiffe } = parsed;
+    for IssuerRules { issuer, source, .. } in &issuers {
         source.check().map_err(|error| failed(None, format!("the issuer {issuer:?}: {error}")))?;
     }
-    Ok(issuers)
+    let issuers = issuers.into_iter().map(|rules| Issuer { keys: keys_of(&rules, before), rules });
+    let issuers = issuers.collect();
+    Ok(Rules { text, issuers, spiffe })
 }
 
 fn keys_of(rules: &IssuerRules, before: &[Issuer]) -> Arc<Keys> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::grant::Granted;
 use crate::domain::{AgentId, AgentScope, Scope, TenantId};
 
 /// What a token says, by name.
@@ -37,14 +38,6 @@ pub(super) enum Agents {
     Named(AgentScope),
     /// Those whose ids a claim has.
     Claimed(ClaimName),
-}
-
-/// What a rule makes of somebody.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Granted {
-    pub(super) tenant: TenantId,
-    pub(super) scopes: Vec<Scope>,
-    pub(super) agents: AgentScope,
 }
 
 // === impl ClaimName ===

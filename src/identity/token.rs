@@ -12,12 +12,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::{
-    Refusal,
-    file::IssuerRules,
-    keys::Keys,
-    rule::{Claims, Granted},
-};
+use super::{Refusal, file::IssuerRules, grant::Granted, keys::Keys, rule::Claims};
 use crate::domain::{Identity, IdentityName, Timestamp, TokenGrant};
 
 /// The longest token that is looked at, in bytes.

@@ -8,8 +8,8 @@ use ring::digest::{SHA256, digest};
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::{
     domain::{
-        Action, AgentScope, Origin, Principal, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
-        TokenText,
+        Action, AgentScope, Origin, Principal, Scope, SpiffeId, TenantId, Timestamp, TokenGrant, TokenId,
+        TokenRecord, TokenText,
     },
     identity::Refusal,
 };
@@ -55,6 +55,26 @@ impl Service {
                 Err(Error::Unauthenticated)
             }
         }
+    }
+
+    /// Finds out who calls with a client certificate of this id, which was verified, and is good from `since` until `end`.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] if no rule is for him, or the certificate has ended.
+    pub fn authenticate_workload(
+        &self,
+        id: &SpiffeId,
+        since: Timestamp,
+        end: Timestamp,
+    ) -> Result<Principal, Error> {
+        let found = self.parts.identities.identify_workload(id, since, end);
+        let token = found.map_err(|refusal| {
+            tracing::debug!(%id, %refusal, "a client certificate makes nobody known");
+            Error::Unauthenticated
+        })?;
+        let token = token.into_record();
+        let is_valid = token.is_valid_at(self.parts.clock.now());
+        is_valid.then(|| Principal { token: Arc::new(token) }).ok_or(Error::Unauthenticated)
     }
 
     /// Makes a token. Its text is returned here and kept nowhere.

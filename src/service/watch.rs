@@ -67,7 +67,7 @@ struct Watcher {
 enum Caller {
     /// Until his token has ended.
     Token(watch::Receiver<bool>),
-    /// Until what vouches for him ends, or until the rules are read again: he may come back then.
+    /// Until what vouches for him ends, or until the rules are others: he may come back then.
     Identity { ends: Instant, rules: Changes },
 }
 

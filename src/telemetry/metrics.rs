@@ -29,6 +29,14 @@ struct Inner {
     durations: Family<Route, Histogram>,
     agents_left: Gauge,
     agents_done: Counter,
+    certificate: Certificate,
+}
+
+#[derive(Default)]
+struct Certificate {
+    not_before: Gauge,
+    not_after: Gauge,
+    refused: Gauge,
 }
 
 /// No label ever holds an agent, a key or a token.
@@ -51,9 +59,10 @@ const BUCKETS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02
 // === impl Metrics ===
 
 impl Metrics {
-    /// Metrics that count from zero.
+    /// Metrics that count from zero; of a certificate only on a server that `is_encrypted`, as zeros would tell of one
+    /// that ended long ago.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(is_encrypted: bool) -> Self {
         let mut registry = Registry::with_prefix("superserve");
         let requests = Family::<Request, Counter>::default();
         registry.register("requests", "Requests answered, by route and status", requests.clone());
@@ -71,13 +80,17 @@ impl Metrics {
             "Agents whose data keys this server has wrapped by the primary key in the place of an older one",
             agents_done.clone(),
         );
+        let certificate = Certificate::default();
+        if is_encrypted {
+            certificate.register(&mut registry);
+        }
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done }))
+        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate }))
     }
 
     /// Counts a request.
@@ -93,6 +106,18 @@ impl Metrics {
         self.0.agents_done.inner().store(done, Ordering::Relaxed);
     }
 
+    /// The certificate in use is good from then until then, in seconds since the epoch.
+    pub fn set_certificate(&self, not_before: i64, not_after: i64) {
+        let Certificate { not_before: from, not_after: until, refused: _ } = &self.0.certificate;
+        from.set(not_before);
+        until.set(not_after);
+    }
+
+    /// Whether what the files of certificates hold now cannot be used.
+    pub fn set_tls_files_refused(&self, refused: bool) {
+        self.0.certificate.refused.set(refused.into());
+    }
+
     /// All metrics in the `OpenMetrics` text format.
     #[must_use]
     pub fn render(&self) -> String {
@@ -105,9 +130,32 @@ impl Metrics {
     }
 }
 
+// === impl Certificate ===
+
+impl Certificate {
+    fn register(&self, registry: &mut Registry) {
+        let Self { not_before, not_after, refused } = self;
+        registry.register(
+            "tls_certificate_not_before_timestamp_seconds",
+            "Since when the certificate in use is good",
+            not_before.clone(),
+        );
+        registry.register(
+            "tls_certificate_not_after_timestamp_seconds",
+            "Until when the certificate in use is good",
+            not_after.clone(),
+        );
+        registry.register(
+            "tls_files_refused",
+            "1 while the files of certificates and identities hold what cannot be used",
+            refused.clone(),
+        );
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new()
+        Self::new(false)
     }
 }
 
@@ -122,8 +170,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_certificate_is_told_of_where_there_is_one() {
+        assert!(!Metrics::new(false).render().contains("superserve_tls_"));
+        let metrics = Metrics::new(true);
+        metrics.set_certificate(1, 2);
+        metrics.set_tls_files_refused(true);
+        let text = metrics.render();
+        for line in [
+            "superserve_tls_certificate_not_before_timestamp_seconds 1\n",
+            "superserve_tls_certificate_not_after_timestamp_seconds 2\n",
+            "superserve_tls_files_refused 1\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
+
+    #[test]
     fn requests_are_counted_by_route_and_status() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(false);
         metrics.count("rest", "GET /v1/agents".to_owned(), "200".into(), Duration::from_millis(3));
         metrics.set_key_rotation(7, 3);
         let text = metrics.render();

@@ -17,11 +17,11 @@ use tokio::sync::Semaphore;
 
 use super::{
     config::Config,
-    listener::ConnectionInfo,
+    listener::{ClientCertificate, ConnectionInfo},
     protocol::{CallerNote, Protocol, RequestId},
 };
 use crate::{
-    domain::Origin,
+    domain::{Origin, Principal},
     service::{Call, Error, Service},
 };
 
@@ -105,14 +105,31 @@ impl Gate {
         if OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open))) {
             return Ok(());
         }
-        let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
-        let principal = self.service.authenticate(token).await?;
+        // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
+        let principal = if request.headers().contains_key(header::AUTHORIZATION) {
+            let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
+            self.service.authenticate(token).await?
+        } else {
+            self.by_certificate(request)?
+        };
         if let Some(note) = request.extensions().get::<CallerNote>() {
             note.set(&principal.token.id);
         }
         let origin = origin(request);
         request.extensions_mut().insert(Call { principal, origin });
         Ok(())
+    }
+
+    /// Finds out who calls without a token.
+    fn by_certificate(&self, request: &Request) -> Result<Principal, Error> {
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let client = connection.and_then(|connection| connection.client.as_ref());
+        let ClientCertificate { spiffe_id, validity } = &**client.ok_or(Error::Unauthenticated)?;
+        let id = spiffe_id.as_ref().map_err(|reason| {
+            tracing::debug!(%reason, "a client certificate makes nobody known");
+            Error::Unauthenticated
+        })?;
+        self.service.authenticate_workload(id, validity.not_before, validity.not_after)
     }
 
     fn limit_rate(&self, request: &Request) -> Result<(), Error> {

@@ -6,13 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    harness::{
-        Database,
-        cli::Cli,
-        server::{Server, Setup},
-    },
-    tls::Authority,
+use crate::harness::{
+    Database,
+    cli::Cli,
+    pki::Authority,
+    server::{Server, Setup},
 };
 
 fn auth_file(cli: &Cli) -> PathBuf {

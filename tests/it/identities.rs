@@ -9,17 +9,15 @@ use superserve::proto::v1::{
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::{
-    harness::{
-        Database, LIMIT,
-        cli::Cli,
-        fixtures::secrets_of,
-        issuer::{KeyServer, SigningKey, key_set, now, write_rules},
-        on_each_database,
-        server::Server,
-        steps::{audit, resolve},
-    },
-    tls::Authority,
+use crate::harness::{
+    Database, LIMIT,
+    cli::Cli,
+    fixtures::secrets_of,
+    issuer::{KeyServer, SigningKey, key_set, now, write_rules},
+    on_each_database,
+    pki::Authority,
+    server::Server,
+    steps::{audit, resolve},
 };
 
 const ISSUER: &str = "https://issuer.example";
@@ -59,7 +57,7 @@ fn start(database: Database) -> Server {
 async fn take_rules(server: &Server, issuers: &[String]) {
     write_rules(server.data_dir(), issuers);
     let said = server.reload_identities().await;
-    assert!(said.contains("identities read again"), "{said}");
+    assert!(said.contains("files read again"), "{said}");
 }
 
 async fn an_identity_does_what_its_rule_says_and_no_more(database: Database) {
@@ -299,7 +297,7 @@ async fn faulty_rules_are_refused_with_their_line_and_change_nothing() {
     ] {
         write_rules(server.data_dir(), &[faulty]);
         let told = server.reload_identities().await;
-        assert!(told.contains("the ones before stay in use") && told.contains(said), "{told}");
+        assert!(told.contains("what was in use stays in use") && told.contains(said), "{told}");
         assert_eq!(rest.get("/v1/agents").send().await.status, 200, "{said}");
     }
     let setup = Server::with(Database::Sqlite);

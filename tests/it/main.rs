@@ -74,4 +74,7 @@ mod tamper;
 mod tenants;
 mod threat_model;
 mod tls;
+mod tls_identity;
+mod tls_reload;
+mod tls_versions;
 mod watch;

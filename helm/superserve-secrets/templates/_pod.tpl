@@ -146,6 +146,8 @@ topologySpreadConstraints:
 {{- if .Values.tls.clientCaSecret }}
 - name: SUPERSERVE_TLS_CLIENT_CA
   value: /run/superserve/client-ca/ca.crt
+- name: SUPERSERVE_TLS_CLIENT_REQUIRED
+  value: {{ .Values.tls.clientRequired | quote }}
 {{- end }}
 {{- else }}
 - name: SUPERSERVE_INSECURE
@@ -305,9 +307,7 @@ metadata:
     {{- with merge (dict) .Values.podLabels .Values.commonLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- /* The server reads its rules as it starts, so other rules are another pod */}}
-  {{- $rules := ternary (dict "superserve.ai/identities" (sha256sum .Values.identities.rules)) (dict) (ne .Values.identities.rules "") }}
-  {{- with merge (dict) .Values.podAnnotations $rules .Values.commonAnnotations }}
+  {{- with merge (dict) .Values.podAnnotations .Values.commonAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}

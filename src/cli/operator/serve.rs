@@ -11,7 +11,7 @@ use crate::{
     config::ServeSettings,
 };
 
-/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has the keyring and the identities read again.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has keyring, certificates and identities read again.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
     app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
@@ -53,8 +53,7 @@ async fn wait_for_end(running: &Running, mut hangups: Signal) -> io::Result<()> 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let reloading = async {
         while hangups.recv().await.is_some() {
-            running.reload_keyring().await;
-            running.reload_identities();
+            running.reload().await;
         }
     };
     tokio::select! {

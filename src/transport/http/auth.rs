@@ -23,7 +23,7 @@ struct ValidationBody {
 #[derive(Serialize, ToSchema)]
 #[schema(as = User)]
 struct UserBody {
-    /// The token's id, `tok_…`; `ISSUER#SUBJECT` for somebody whom an issuer vouches for.
+    /// The token's id, `tok_…`; without one `ISSUER#SUBJECT`, or a SPIFFE id.
     id: String,
     /// The address given when the token was made; may be empty.
     email: String,

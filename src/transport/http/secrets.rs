@@ -89,7 +89,7 @@ struct MetadataBody {
     /// When this version was set.
     #[schema(format = DateTime)]
     updated_at: String,
-    /// The id of the token that set this version, or `ISSUER#SUBJECT` of who had none.
+    /// The id of the token that set this version; without one `ISSUER#SUBJECT`, or a SPIFFE id.
     updated_by: String,
     /// Until when the value before is given out as `KEY_PREVIOUS`; only when it is.
     #[serde(skip_serializing_if = "Option::is_none")]

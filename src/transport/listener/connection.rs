@@ -5,7 +5,10 @@ use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll,
 use axum::{BoxError, body::Body};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use rustls::pki_types::CertificateDer;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -15,7 +18,11 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{Answers, config::ListenerConfig, first_bytes::FirstBytes, gathered::Gathered, tls::Tls};
+use super::{
+    Answers, certificate::ClientCertificate, config::ListenerConfig, first_bytes::FirstBytes,
+    gathered::Gathered, tls::Tls,
+};
+use crate::domain::Timestamp;
 
 /// Who is at the other end. Every request has it among its extensions.
 #[derive(Clone, Debug)]
@@ -28,6 +35,8 @@ pub struct ConnectionInfo {
     /// The client's certificate, verified, followed by the intermediate ones it sent. Empty when
     /// client certificates are not asked for.
     pub peer_certificates: Arc<[CertificateDer<'static>]>,
+    /// What the client's certificate says; `None` if it showed none.
+    pub client: Option<Arc<ClientCertificate>>,
 }
 
 /// What all connections of a listener share.
@@ -47,6 +56,8 @@ pub(super) struct TrackedExecutor(pub(super) TaskTracker);
 enum Leaving {
     Stopped,
     TooOld,
+    /// The authority of the client's certificate is none any more.
+    Distrusted,
 }
 
 // === impl Connections ===
@@ -69,20 +80,34 @@ impl<A: Answers> Connections<A> {
     ) -> Result<(), BoxError> {
         socket.set_nodelay(true)?;
         let Some(tls) = &self.tls else {
-            let info = ConnectionInfo { remote, tls: false, peer_certificates: Arc::default() };
-            return self.serve_http(socket, info, age).await;
+            let peer_certificates = Arc::default();
+            let info = ConnectionInfo { remote, tls: false, peer_certificates, client: None };
+            return self.serve_http(socket, info, age, std::future::pending()).await;
         };
+        let current = tls.current();
         // A client in its handshake has not sent a request: it loses nothing when the server stops.
-        let Some(handshake) = self.stop.run_until_cancelled(self.handshake(tls, socket)).await else {
+        let handshake = self.handshake(Arc::clone(&current.server), socket);
+        let Some(handshake) = self.stop.run_until_cancelled(handshake).await else {
             return Ok(());
         };
         let stream = handshake?;
-        let peer_certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-        self.serve_http(stream, ConnectionInfo { remote, tls: true, peer_certificates }, age).await
+        let chain: Arc<[_]> = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
+        let client = chain.first().and_then(ClientCertificate::of_der).map(Arc::new);
+        // What it may by its certificate it may no longer than that is good
+        let left = client.as_ref().map(|client| time_until(client.validity.not_after));
+        let age = age.into_iter().chain(left).min();
+        let distrusted = tls.until_distrusted(current.clients.as_ref(), &chain);
+        let peer_certificates = Arc::clone(&chain);
+        let info = ConnectionInfo { remote, tls: true, peer_certificates, client };
+        self.serve_http(stream, info, age, distrusted).await
     }
 
-    async fn handshake(&self, tls: &Tls, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let accept = TlsAcceptor::from(tls.current()).accept(socket);
+    async fn handshake(
+        &self,
+        config: Arc<ServerConfig>,
+        socket: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let accept = TlsAcceptor::from(config).accept(socket);
         timeout(self.config.tls_handshake_timeout, accept).await?
     }
 
@@ -91,6 +116,7 @@ impl<A: Answers> Connections<A> {
         stream: S,
         info: ConnectionInfo,
         age: Option<Duration>,
+        distrusted: impl Future<Output = ()>,
     ) -> Result<(), BoxError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -102,20 +128,25 @@ impl<A: Answers> Connections<A> {
             self.service.clone().oneshot(request.map(Body::new))
         });
         let mut connection = std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let mut distrusted = std::pin::pin!(distrusted);
         let leaving = tokio::select! {
             // First, so that a request which is already here is taken.
             biased;
             ended = drive(connection.as_mut(), &written) => return ended,
             () = self.stop.cancelled() => Leaving::Stopped,
+            () = distrusted.as_mut() => Leaving::Distrusted,
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
         match leaving {
             // How long is up to whoever waits for the tasks.
             Leaving::Stopped => drive(connection, &written).await,
-            Leaving::TooOld => {
-                timeout(self.config.max_connection_age_grace, drive(connection, &written)).await?
-            }
+            Leaving::TooOld => tokio::select! {
+                ended = timeout(self.config.max_connection_age_grace, drive(connection, &written)) => ended?,
+                () = distrusted => Ok(()),
+            },
+            // Somebody has taken the authority away for a reason: nothing is waited for.
+            Leaving::Distrusted => Ok(()),
         }
     }
 }
@@ -142,6 +173,12 @@ async fn reached(age: Option<Duration>) {
         Some(age) => sleep(age).await,
         None => std::future::pending().await,
     }
+}
+
+/// By the clock by which certificates are judged; nothing if it has come.
+fn time_until(end: Timestamp) -> Duration {
+    let end = Duration::from_micros(u64::try_from(end.0).unwrap_or_default());
+    end.saturating_sub(Duration::from_secs(UnixTime::now().as_secs()))
 }
 
 // === impl TrackedExecutor ===

@@ -4,6 +4,7 @@
 //! same service, with a [`ConnectionInfo`] in each request. What a client can do to a connection has
 //! a limit in [`ListenerConfig`]: a limit on requests belongs into a step before its handler instead.
 
+mod certificate;
 mod config;
 mod connection;
 mod first_bytes;
@@ -26,9 +27,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::{
+    certificate::{ClientCertificate, NoSvid, Validity},
     config::ListenerConfig,
     connection::ConnectionInfo,
-    tls::{Tls, TlsConfig, TlsError},
+    tls::{Reloaded, Tls, TlsConfig, TlsError},
 };
 use self::{
     connection::{Connections, TrackedExecutor},

@@ -62,7 +62,8 @@ impl Grpc {
         self.channel.clone()
     }
 
-    fn on(channel: Channel, token: &str) -> Self {
+    /// A connection of any kind with a token.
+    pub(crate) fn on(channel: Channel, token: &str) -> Self {
         let bearer = Bearer(format!("Bearer {token}").parse().expect("a token is ASCII"));
         let authenticated = InterceptedService::new(channel.clone(), bearer);
         Self {

@@ -287,6 +287,9 @@ fn answer(mut stream: impl Read + Write, state: &Mutex<Published>) {
 /// Writes a file of rules with these issuers, and gives its path.
 pub(crate) fn write_rules(directory: &Path, issuers: &[String]) -> String {
     let path = directory.join("identities.toml");
-    fs::write(&path, issuers.join("\n")).expect("it can be written");
+    // At once, as everything that others read
+    let new = path.with_extension("new");
+    fs::write(&new, issuers.join("\n")).expect("it can be written");
+    fs::rename(&new, &path).expect("it can be renamed");
     path.to_str().expect("UTF-8").to_owned()
 }

@@ -12,6 +12,7 @@
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
+//! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
@@ -28,6 +29,7 @@ pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod issuer;
 pub(crate) mod patroni;
+pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod programs;
 pub(crate) mod relay;

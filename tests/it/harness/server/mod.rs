@@ -152,18 +152,23 @@ impl Server {
 
     /// Asks it to read its files again (SIGHUP), and gives what it says of the identities.
     pub(crate) async fn reload_identities(&self) -> String {
-        self.reload_and_hear_of("identities ").await
+        self.reload_and_hear_of("\"files\":\"identities\"").await
     }
 
     async fn reload_and_hear_of(&self, what: &str) -> String {
         let before = self.log().len();
-        self.signal("-HUP");
+        self.signal_to_reload();
         eventually("it to be read", async || {
             let log = self.log();
             let said = log.get(before..)?.lines().find(|line| line.contains(what) && line.ends_with('}'));
             said.map(str::to_owned)
         })
         .await
+    }
+
+    /// Asks it to read its files again (SIGHUP) without waiting.
+    pub(crate) fn signal_to_reload(&self) {
+        self.signal("-HUP");
     }
 
     fn signal(&self, signal: &str) {
@@ -206,7 +211,9 @@ impl Server {
         let log = File::options().create(true).append(true).open(self.setup.log_path()).expect("a log file");
         let earlier_lives = self.log().len();
         let mut command = self.setup.command(&["serve", "--log-format", "json"]);
-        command.args(["--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]).args(&self.setup.arguments);
+        command
+            .args(["--listen", &self.setup.listen, "--ops-listen", "127.0.0.1:0"])
+            .args(&self.setup.arguments);
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.process = Some(process.expect("the binary starts"));
 

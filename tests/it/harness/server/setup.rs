@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     unset: Vec<String>,
     pub(super) arguments: Vec<String>,
+    pub(super) listen: String,
 }
 
 /// What replicas share.
@@ -69,6 +70,12 @@ impl Setup {
         self
     }
 
+    /// Gives gRPC and REST another address than loopback's.
+    pub(crate) fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
+    }
+
     /// Lets the server use LISTEN/NOTIFY, whatever the engine of the run is.
     pub(crate) fn with_notifications(self) -> Self {
         self.env("SUPERSERVE_DATABASE_NOTIFICATIONS", "true")
@@ -102,7 +109,8 @@ impl Setup {
     }
 
     fn for_stores(stores: Arc<Stores>, data_dir: Arc<TempDir>) -> Self {
-        Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new() }
+        let listen = "127.0.0.1:0".to_owned();
+        Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new(), listen }
     }
 
     /// A command of the program in the server's environment, not yet begun.
@@ -153,7 +161,7 @@ impl Setup {
     pub(crate) fn run_serve(&self) -> cli::Output {
         let mut command = self.command(&["serve"]);
         command.args(&self.arguments);
-        command.env("SUPERSERVE_LISTEN", "127.0.0.1:0").env("SUPERSERVE_OPS_LISTEN", "127.0.0.1:0");
+        command.env("SUPERSERVE_LISTEN", &self.listen).env("SUPERSERVE_OPS_LISTEN", "127.0.0.1:0");
         Cli::finish(command, b"")
     }
 
