@@ -9,7 +9,7 @@ use super::{
 use crate::{
     config::{Provider, Storage},
     crypto::{Keyring, Random},
-    kms::{KmsError, Transit},
+    kms::{AwsKms, KmsError, Transit},
     service::{KeySet, KeyringSource, RemoteKey},
 };
 
@@ -42,6 +42,10 @@ pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsErro
         Provider::Transit(config) => {
             let transit = Transit::new(config.as_ref().clone())?;
             Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
+        }
+        Provider::AwsKms(config) => {
+            let kms = AwsKms::new(config.as_ref().clone())?;
+            Ok(Some(RemoteKey { id: kms.id().clone(), provider: Arc::new(kms) }))
         }
     }
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use http::Uri;
 
 use super::{SettingError, seconds, tls::is_loopback};
-use crate::kms::{TransitAuth, TransitConfig};
+use crate::kms::{AwsKmsConfig, KeyArn, TransitAuth, TransitConfig};
 
 /// Where a pod finds the token of its service account.
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -18,6 +18,8 @@ pub(super) enum ProviderName {
     File,
     /// The transit engine of `OpenBao` or Vault
     Transit,
+    /// AWS KMS
+    AwsKms,
 }
 
 /// Who wraps data keys, and how it is reached.
@@ -62,6 +64,12 @@ pub struct KeySettings {
     /// File with the service account's token
     #[arg(long, env = "SUPERSERVE_TRANSIT_JWT_PATH", value_name = "FILE", default_value = SERVICE_ACCOUNT_TOKEN)]
     transit_jwt_path: PathBuf,
+    /// ARN of the key of AWS KMS, of a type that encrypts (`SYMMETRIC_DEFAULT`)
+    #[arg(long, env = "SUPERSERVE_AWS_KMS_KEY", value_name = "ARN")]
+    aws_kms_key: Option<KeyArn>,
+    /// Where AWS KMS is, such as a VPC endpoint [default: that of the key's region]
+    #[arg(long, env = "SUPERSERVE_AWS_KMS_ENDPOINT", value_name = "URL")]
+    aws_kms_endpoint: Option<Uri>,
 }
 
 /// Who wraps data keys, checked.
@@ -80,6 +88,8 @@ pub enum Provider {
     File,
     /// The transit engine of `OpenBao` or Vault.
     Transit(Box<TransitConfig>),
+    /// AWS KMS.
+    AwsKms(Box<AwsKmsConfig>),
 }
 
 // === impl KeySettings ===
@@ -90,6 +100,7 @@ impl KeySettings {
         let provider = match self.key_provider {
             ProviderName::File => Provider::File,
             ProviderName::Transit => Provider::Transit(Box::new(self.transit()?)),
+            ProviderName::AwsKms => Provider::AwsKms(Box::new(self.aws_kms()?)),
         };
         Ok(Keys { provider, data_keys_good_for: self.data_key_cache })
     }
@@ -97,7 +108,7 @@ impl KeySettings {
     fn transit(&self) -> Result<TransitConfig, SettingError> {
         let missing = |setting: &str| SettingError::new(setting, "is needed with --key-provider transit");
         let address = self.transit_address.clone().ok_or_else(|| missing("--transit-address"))?;
-        check_address(&address)?;
+        check_address("--transit-address", &address)?;
         let auth = match (&self.transit_token_path, &self.transit_role) {
             (Some(path), _) => TransitAuth::TokenFile(path.clone()),
             (None, Some(role)) => TransitAuth::Kubernetes {
@@ -116,13 +127,22 @@ impl KeySettings {
             auth,
         })
     }
+
+    fn aws_kms(&self) -> Result<AwsKmsConfig, SettingError> {
+        let missing = || SettingError::new("--aws-kms-key", "is needed with --key-provider aws-kms");
+        let key = self.aws_kms_key.clone().ok_or_else(missing)?;
+        if let Some(endpoint) = &self.aws_kms_endpoint {
+            check_address("--aws-kms-endpoint", endpoint)?;
+        }
+        Ok(AwsKmsConfig { key, endpoint: self.aws_kms_endpoint.clone() })
+    }
 }
 
-fn check_address(address: &Uri) -> Result<(), SettingError> {
+fn check_address(setting: &'static str, address: &Uri) -> Result<(), SettingError> {
     let host = address.host().unwrap_or_default();
-    let refused = |why: &str| Err(SettingError::new("--transit-address", why));
+    let refused = |why: &str| Err(SettingError::new(setting, why));
     if host.is_empty() || !matches!(address.path(), "" | "/") || address.query().is_some() {
-        return refused("must be like https://bao.example:8200");
+        return refused("must be like https://host.example:8200, without a path");
     }
     let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
     match address.scheme_str() {
@@ -181,6 +201,17 @@ mod tests {
         let by_role = with(&[&there[..], &["--transit-role", "r"]].concat()).unwrap();
         let Provider::Transit(config) = by_role.provider else { panic!("transit") };
         assert!(matches!(config.auth, TransitAuth::Kubernetes { mount, .. } if mount == "kubernetes"));
+    }
+
+    #[test]
+    fn aws_kms_needs_the_arn_of_a_key() {
+        let with = |more: &[&str]| check(&[&["--key-provider", "aws-kms"], more].concat());
+        assert!(with(&[]).unwrap_err().contains("--aws-kms-key"));
+        assert!(with(&["--aws-kms-key", "alias/a"]).unwrap_err().contains("the key's ARN"));
+        let key = ["--aws-kms-key", "arn:aws:kms:eu-west-1:1:key/2"];
+        assert!(matches!(with(&key).unwrap().provider, Provider::AwsKms(_)));
+        let plain = [&key[..], &["--aws-kms-endpoint", "http://vpce.example"]].concat();
+        assert!(with(&plain).unwrap_err().contains("unencrypted"));
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub enum KmsError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no such place.
+    #[error("--aws-kms-key: {0}")]
+    Endpoint(#[from] http::uri::InvalidUri),
     /// The cryptography that is built in lacks what TLS 1.2 and 1.3 need.
     #[error("TLS cannot be set up: {0}")]
     Protocol(#[from] rustls::Error),

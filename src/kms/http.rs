@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -76,29 +76,17 @@ impl Http {
         Ok(Self(client))
     }
 
-    /// Sends a JSON body.
+    /// Sends a request.
     ///
     /// # Errors
     /// [`ProviderError::Unavailable`] when there is no answer.
-    pub(super) async fn post(
-        &self,
-        uri: Uri,
-        headers: &[(&'static str, HeaderValue)],
-        body: Zeroizing<Vec<u8>>,
-    ) -> Result<Answer, ProviderError> {
-        let host = uri.host().unwrap_or_default().to_owned();
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Answer, ProviderError> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
         let no_answer = |why: &dyn std::fmt::Display| {
             ProviderError::Unavailable(format!("the key provider at {host} does not answer: {why}"))
         };
-        let body = Full::new(Bytes::copy_from_slice(&body));
-        let mut request = Request::builder().method(Method::POST).uri(uri);
-        request = request.header(header::CONTENT_TYPE, "application/json");
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
-        let request = request.body(body).map_err(|error| no_answer(&error))?;
         let exchange = async {
-            let response = self.0.request(request).await.map_err(|error| no_answer(&causes(&error)))?;
+            let response = self.0.request(request.map(Full::new)).await.map_err(|error| no_answer(&causes(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
             let body = body.map_err(|error| no_answer(&error))?.to_bytes();

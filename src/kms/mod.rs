@@ -1,13 +1,16 @@
 //! Key providers outside this process: the key-encryption key never leaves them, and each data key is wrapped and
 //! unwrapped by a call.
 //!
+//! - `aws`: AWS KMS.
 //! - `transit`: the transit engine of OpenBao or Vault, over its HTTP API.
 //!
 //! An answer is waited for 5 seconds. What a provider says of an error is logged, and never a key.
 
+mod aws;
 mod error;
 mod http;
 mod transit;
 
+pub use aws::{AwsKms, AwsKmsConfig, KeyArn};
 pub use error::KmsError;
 pub use transit::{Transit, TransitAuth, TransitConfig};

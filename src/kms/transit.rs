@@ -7,7 +7,8 @@ use std::{path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, StatusCode, Uri};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::{sync::Mutex, time::Instant};
@@ -152,17 +153,17 @@ impl Transit {
     ) -> Result<Answer, ProviderError> {
         let address = self.config.address.to_string();
         let uri = format!("{}/v1/{path}", address.trim_end_matches('/'));
-        let uri = uri.parse().map_err(|error| unavailable(format!("{path}: {error}")))?;
-        let mut headers = Vec::with_capacity(3);
-        headers.push(("x-vault-request", HeaderValue::from_static("true")));
-        headers.extend(token.map(|token| ("x-vault-token", token)));
-        if !self.config.namespace.is_empty() {
-            let namespace = HeaderValue::from_str(&self.config.namespace);
-            let namespace =
-                namespace.map_err(|error| unavailable(format!("--transit-namespace: {error}")))?;
-            headers.push(("x-vault-namespace", namespace));
+        let mut request = Request::post(uri)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("x-vault-request", "true");
+        if let Some(token) = token {
+            request = request.header("x-vault-token", token);
         }
-        self.http.post(uri, &headers, body).await
+        if !self.config.namespace.is_empty() {
+            request = request.header("x-vault-namespace", &self.config.namespace);
+        }
+        let request = request.body(Bytes::copy_from_slice(&body));
+        self.http.send(request.map_err(|error| unavailable(format!("{path}: {error}")))?).await
     }
 
     /// A token to call with, which is not the one that was refused.

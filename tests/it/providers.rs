@@ -8,6 +8,7 @@ use tonic::Code;
 use crate::harness::{
     Database, eventually,
     fixtures::secrets_of,
+    moto::Moto,
     postgres, programs,
     search::sentinel,
     server::{Server, Setup},
@@ -19,33 +20,52 @@ use crate::harness::{
 enum Provider {
     File,
     Transit(Transit),
+    AwsKms(Moto),
 }
 
-/// Makes of one `async fn case(provider: Provider)` a test for each provider.
+/// Makes of one `async fn case(provider: Provider)` a test for each provider, or for each that is `outside`.
 macro_rules! on_each_provider {
     ($($case:ident),+ $(,)?) => {$(
         mod $case {
             use super::{Provider, openbao};
-            use crate::harness::transit::Transit;
+            use crate::harness::{moto::Moto, transit::Transit};
 
             #[tokio::test]
             async fn file() {
                 super::$case(Provider::File).await;
             }
 
-            #[tokio::test]
-            async fn transit() {
-                super::$case(Provider::Transit(Transit::small().await)).await;
-            }
-
-            #[tokio::test]
-            async fn real_openbao() {
-                if let Some(transit) = openbao().await {
-                    super::$case(Provider::Transit(transit)).await;
-                }
-            }
+            on_each_provider!(@outside $case);
         }
     )+};
+    (outside: $($case:ident),+ $(,)?) => {$(
+        mod $case {
+            use super::{Provider, openbao};
+            use crate::harness::{moto::Moto, transit::Transit};
+
+            on_each_provider!(@outside $case);
+        }
+    )+};
+    (@outside $case:ident) => {
+        #[tokio::test]
+        async fn transit() {
+            super::$case(Provider::Transit(Transit::small().await)).await;
+        }
+
+        #[tokio::test]
+        async fn real_openbao() {
+            if let Some(transit) = openbao().await {
+                super::$case(Provider::Transit(transit)).await;
+            }
+        }
+
+        #[tokio::test]
+        async fn aws_kms() {
+            if let Some(moto) = Moto::start().await {
+                super::$case(Provider::AwsKms(moto)).await;
+            }
+        }
+    };
 }
 
 /// Makes of one `async fn case(transit: Transit)` a test with the small engine, and one with a real one.
@@ -71,13 +91,12 @@ macro_rules! on_each_engine {
 }
 
 on_each_provider!(values_come_back, what_was_moved_or_changed_does_not_open, another_key_is_refused);
-on_each_engine!(
+on_each_provider!(outside:
     an_outage_is_outlived_for_a_while,
-    another_version_of_the_key_wraps,
-    a_token_can_be_exchanged,
     agents_move_from_the_keyring_to_the_provider,
     two_servers_move_one_after_the_other,
 );
+on_each_engine!(another_version_of_the_key_wraps, a_token_can_be_exchanged);
 
 async fn openbao() -> Option<Transit> {
     let transit = Transit::openbao().await;
@@ -105,8 +124,8 @@ async fn values_come_back(provider: Provider) {
     let key = &told["keys"][0];
     assert_eq!((&key["state"], &key["agents"]), (&json!("primary"), &json!(1)), "{told}");
     assert_eq!(told["servers"][0]["wraps"], key["id"]);
-    if let Provider::Transit(_) = provider {
-        assert_eq!(key["id"], json!(format!("transit:transit/{KEY}")));
+    if let Some(id) = provider.key() {
+        assert_eq!(key["id"], json!(id));
         assert!(!server.setup().keyring().exists(), "nobody needs one");
     }
     assert!(!server.log().contains(&value));
@@ -140,32 +159,33 @@ async fn what_was_moved_or_changed_does_not_open(provider: Provider) {
     assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], "v");
 }
 
-async fn another_key_is_refused(provider: Provider) {
+async fn another_key_is_refused(mut provider: Provider) {
     let mut server = provider.server().start();
     server.deploy("demo").await;
     let key = status(server.setup())["keys"][0].clone();
     server.kill9();
-    match &provider {
+    match &mut provider {
         Provider::File => {
             fs::remove_file(server.setup().keyring()).unwrap();
             assert_eq!(server.setup().run(&["keys", "generate"]).code, 0);
         }
         Provider::Transit(transit) => transit.make_key().await,
+        Provider::AwsKms(moto) => moto.make_key().await,
     }
-    let refused = server.setup().run_serve();
+    let refused = provider.settings(server.setup().clone()).run_serve();
     assert_ne!(refused.code, 0);
     for word in ["id", "fingerprint"] {
         assert!(refused.stderr.contains(key[word].as_str().unwrap()), "{word}: {}", refused.stderr);
     }
 }
 
-async fn an_outage_is_outlived_for_a_while(transit: Transit) {
+async fn an_outage_is_outlived_for_a_while(provider: Provider) {
     let cache = ("SUPERSERVE_DATA_KEY_CACHE", "8");
-    let server = transit.settings(Server::with(Database::Sqlite)).env(cache.0, cache.1).start();
+    let server = provider.settings(Server::with(Database::Sqlite)).env(cache.0, cache.1).start();
     let (agent, grpc) = (server.deploy("demo").await, resolver(&server).await);
     server.set(&agent, &json!({"KEY": "v"})).await;
     assert_eq!(resolve(&grpc, &agent).await.unwrap()["KEY"], "v");
-    transit.is_lost();
+    provider.is_lost();
     assert_eq!(resolve(&grpc, &agent).await.unwrap()["KEY"], "v", "its data key is at hand");
     server.set(&agent, &json!({"MORE": "m"})).await;
     // A new agent needs the provider at once
@@ -177,7 +197,7 @@ async fn an_outage_is_outlived_for_a_while(transit: Transit) {
     let set = server.rest().patch(&secrets_of(&agent)).json(&json!({"secrets": {"B": "b"}})).send().await;
     assert_eq!(set.status, 503);
     assert_eq!(server.ops().get("/readyz").send().await.status, 200, "no other server would do better");
-    transit.is_back();
+    provider.is_back();
     let resolved = eventually("the provider to be found again", async || resolve(&grpc, &agent).await.ok());
     assert_eq!(
         resolved.await,
@@ -214,22 +234,23 @@ async fn a_token_can_be_exchanged(mut transit: Transit) {
     server.deploy("after").await;
 }
 
-async fn agents_move_from_the_keyring_to_the_provider(transit: Transit) {
+async fn agents_move_from_the_keyring_to_the_provider(provider: Provider) {
+    let remote = provider.key().unwrap();
     let mut server = Server::start(Database::Sqlite);
     let (agent, value) = (server.deploy("demo").await, sentinel());
     server.set(&agent, &json!({"KEY": value})).await;
     let old = status(server.setup())["keys"][0]["id"].as_str().unwrap().to_owned();
     assert!(server.terminate().success());
-    let server = transit.settings(server.setup().clone()).start();
+    let server = provider.settings(server.setup().clone()).start();
     let moved = async || {
         let told = status(server.setup());
-        (agents_under(&told, &old) == 0 && agents_under(&told, &remote_id()) == 1).then_some(())
+        (agents_under(&told, &old) == 0 && agents_under(&told, &remote) == 1).then_some(())
     };
     eventually("the agent to come under the provider's key", moved).await;
     assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], value);
     let rotated = server.setup().run(&["keys", "rotate", "--json"]);
     let rotated: Value = serde_json::from_str(&rotated.done()).unwrap();
-    assert_eq!((&rotated["primary"], &rotated["left"]), (&json!(remote_id()), &json!(0)));
+    assert_eq!((&rotated["primary"], &rotated["left"]), (&json!(remote), &json!(0)));
     assert_eq!(server.setup().run(&["keys", "retire", &old, "--check"]).code, 0);
     fs::remove_file(server.setup().keyring()).unwrap();
     assert!(server.reload().await.contains("keyring read again"));
@@ -237,7 +258,8 @@ async fn agents_move_from_the_keyring_to_the_provider(transit: Transit) {
     assert!(!server.log().contains(&value));
 }
 
-async fn two_servers_move_one_after_the_other(transit: Transit) {
+async fn two_servers_move_one_after_the_other(provider: Provider) {
+    let remote = provider.key().unwrap();
     let Some(database) = postgres::Database::create().await else { return };
     let first = Server::start(Database::Postgres(database));
     let agent = first.deploy("demo").await;
@@ -245,7 +267,7 @@ async fn two_servers_move_one_after_the_other(transit: Transit) {
     let mut second = first.replica().start();
     let old = status(first.setup())["keys"][0]["id"].as_str().unwrap().to_owned();
     // A third comes, which would wrap by the provider, and waits for the two that cannot
-    let third = transit.settings(first.replica()).start();
+    let third = provider.settings(first.replica()).start();
     let late = third.deploy("late").await;
     third.set(&late, &json!({"KEY": "v"})).await;
     assert_eq!(agents_under(&status(first.setup()), &old), 2);
@@ -256,11 +278,11 @@ async fn two_servers_move_one_after_the_other(transit: Transit) {
     drop(second);
     let mut first = first;
     assert!(first.stop().await.success());
-    let moved = async || (agents_under(&status(third.setup()), &remote_id()) == 2).then_some(());
+    let moved = async || (agents_under(&status(third.setup()), &remote) == 2).then_some(());
     eventually("all agents under the provider's key", moved).await;
     // Who comes back without it is told what it lacks
     let refused = first.setup().run_serve();
-    assert!(refused.code != 0 && refused.stderr.contains(&remote_id()), "{}", refused.stderr);
+    assert!(refused.code != 0 && refused.stderr.contains(&remote), "{}", refused.stderr);
 }
 
 #[tokio::test]
@@ -275,6 +297,26 @@ async fn a_pod_is_let_in_by_its_service_account() {
         .env("SUPERSERVE_TRANSIT_ROLE", "another")
         .run_serve();
     assert!(stranger.code != 0 && stranger.stderr.contains("refused the login: 403"), "{}", stranger.stderr);
+}
+
+#[tokio::test]
+async fn a_key_of_aws_that_was_taken_out_of_use_can_come_back() {
+    let Some(moto) = Moto::start().await else { return };
+    let mut server = moto.settings(Server::with(Database::Sqlite)).start();
+    let agent = server.deploy("demo").await;
+    server.set(&agent, &json!({"KEY": "v"})).await;
+    server.kill9();
+    server.restart();
+    moto.enable_key(false).await;
+    // Which is no loss of data: nothing has changed
+    let refused = resolve(&resolver(&server).await, &agent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(server.log().contains("DisabledException"), "{}", server.log());
+    moto.enable_key(true).await;
+    assert_eq!(resolve(&resolver(&server).await, &agent).await.unwrap()["KEY"], "v");
+    let without = moto.settings(Server::with(Database::Sqlite)).without_env("AWS_ACCESS_KEY_ID");
+    let refused = without.env("AWS_EC2_METADATA_DISABLED", "true").run_serve();
+    assert!(refused.code != 0 && refused.stderr.contains("no AWS credentials"), "{}", refused.stderr);
 }
 
 #[tokio::test]
@@ -293,16 +335,41 @@ async fn a_provider_that_is_not_there_is_named() {
 
 impl Provider {
     fn server(&self) -> Setup {
-        let setup = Server::with(Database::Sqlite);
+        self.settings(Server::with(Database::Sqlite))
+    }
+
+    fn settings(&self, setup: Setup) -> Setup {
         match self {
             Self::File => setup,
             Self::Transit(transit) => transit.settings(setup),
+            Self::AwsKms(moto) => moto.settings(setup),
         }
     }
-}
 
-fn remote_id() -> String {
-    format!("transit:transit/{KEY}")
+    /// What the key outside is called.
+    fn key(&self) -> Option<String> {
+        match self {
+            Self::File => None,
+            Self::Transit(_) => Some(format!("transit:transit/{KEY}")),
+            Self::AwsKms(moto) => Some(moto.key().to_owned()),
+        }
+    }
+
+    fn is_lost(&self) {
+        match self {
+            Self::File => {}
+            Self::Transit(transit) => transit.is_lost(),
+            Self::AwsKms(moto) => moto.is_lost(),
+        }
+    }
+
+    fn is_back(&self) {
+        match self {
+            Self::File => {}
+            Self::Transit(transit) => transit.is_back(),
+            Self::AwsKms(moto) => moto.is_back(),
+        }
+    }
 }
 
 fn status(setup: &Setup) -> Value {

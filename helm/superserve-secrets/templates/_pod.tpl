@@ -157,12 +157,26 @@ topologySpreadConstraints:
 - name: SUPERSERVE_KEYRING
   value: /run/superserve/keyring/keyring.json
 {{- end }}
+{{- with .Values.keyring.awsKms }}
+{{- if .key }}
+- name: SUPERSERVE_KEY_PROVIDER
+  value: aws-kms
+- name: SUPERSERVE_DATA_KEY_CACHE
+  value: {{ int64 $.Values.keyring.dataKeyCache | quote }}
+- name: SUPERSERVE_AWS_KMS_KEY
+  value: {{ .key | quote }}
+{{- with .endpoint }}
+- name: SUPERSERVE_AWS_KMS_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.keyring.transit }}
 {{- if .enabled }}
 - name: SUPERSERVE_KEY_PROVIDER
   value: transit
 - name: SUPERSERVE_DATA_KEY_CACHE
-  value: {{ int64 .dataKeyCache | quote }}
+  value: {{ int64 $.Values.keyring.dataKeyCache | quote }}
 - name: SUPERSERVE_TRANSIT_ADDRESS
   value: {{ .address | quote }}
 - name: SUPERSERVE_TRANSIT_KEY

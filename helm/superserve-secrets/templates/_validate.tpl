@@ -2,6 +2,9 @@
 {{- define "superserve.validate" -}}
 {{- with .Values.keyring.transit -}}
 {{- if .enabled -}}
+{{- if $.Values.keyring.awsKms.key -}}
+{{- fail "keyring.awsKms.key: keyring.transit.enabled is true too; one of them wraps" -}}
+{{- end -}}
 {{- if not .address -}}
 {{- fail "keyring.transit.address: say where OpenBao or Vault is, such as https://bao.example:8200" -}}
 {{- end -}}
@@ -14,7 +17,7 @@
 {{- if not .Values.database.postgres.existingSecret -}}
 {{- fail "database.postgres.existingSecret: name the secret that holds the database's URL, or take database.kind=sqlite" -}}
 {{- end -}}
-{{- if not (or .Values.keyring.existingSecret .Values.keyring.transit.enabled) -}}
+{{- if not (or .Values.keyring.existingSecret .Values.keyring.transit.enabled .Values.keyring.awsKms.key) -}}
 {{- fail "keyring.existingSecret: with PostgreSQL every replica needs the same keyring. Make one with `superserve keys generate` and put it into a secret" -}}
 {{- end -}}
 {{- if not .Values.bootstrapToken.existingSecret -}}
