@@ -8,6 +8,7 @@ mod keys;
 mod operate;
 mod ops;
 mod reload;
+pub mod tenants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

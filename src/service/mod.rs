@@ -26,6 +26,7 @@ mod rewrap;
 mod runtime;
 mod secrets;
 mod set_secrets;
+mod tenants;
 mod tokens;
 mod watch;
 
@@ -46,6 +47,7 @@ pub use rewrap::{Rewrapping, rewrap_all};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
+pub use tenants::Tenants;
 pub use tokens::NewToken;
 
 use crate::{

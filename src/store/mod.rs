@@ -38,6 +38,7 @@ mod rows;
 mod scout;
 mod secrets;
 mod sqlite;
+mod tenants;
 mod tokens;
 mod transaction;
 mod writer;
@@ -56,6 +57,7 @@ pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use rewrap::{Rewrapped, Wrapping};
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
+pub use tenants::Belongings;
 pub use writer::Tx;
 
 use tokio_util::task::TaskTracker;
