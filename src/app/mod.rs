@@ -11,6 +11,7 @@ mod operate;
 mod ops;
 mod reload;
 mod rotation;
+pub mod tenants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

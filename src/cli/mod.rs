@@ -79,6 +79,9 @@ enum Command {
     /// Make, show, rotate and retire the key-encryption keys
     #[command(subcommand)]
     Keys(operator::KeysCommand),
+    /// Make, list and delete tenants
+    #[command(subcommand)]
+    Tenants(operator::TenantsCommand),
     /// Create, list and revoke API tokens
     #[command(subcommand)]
     Tokens(tokens::Tokens),
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
         Command::Serve(settings) => operator::serve(*settings, context).await,
         Command::Migrate(settings) => operator::migrate(&settings, context).await,
         Command::Keys(command) => operator::keys(&command, context).await,
+        Command::Tenants(command) => operator::tenants(&command, context).await,
         Command::Tokens(command) => command.run(&client, context).await,
         Command::Login(command) => command.run(&client, context).await,
         Command::Logout(command) => command.run(context),

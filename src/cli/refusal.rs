@@ -154,6 +154,7 @@ fn not_found(details: &Details) -> Failure {
     let (what, hint) = match details.reason.as_str() {
         "AGENT_NOT_FOUND" => ("Agent not found.", "See `superserve agents list`."),
         SECRET_NOT_FOUND => ("Secret not found.", "See `superserve secrets list AGENT`."),
+        "TENANT_NOT_FOUND" => ("Tenant not found.", "See `superserve tenants list`."),
         "TOKEN_NOT_FOUND" => ("Token not found.", "See `superserve tokens list`."),
         "" => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
         reason => return Failure::new(Exit::Server, format!("Not found: {reason}.")).because(reason),

@@ -23,6 +23,10 @@ pub enum Action {
     SecretsResolve,
     /// Values were asked for and not handed out.
     SecretsResolveRefused,
+    /// A tenant was made.
+    TenantCreate,
+    /// A tenant was deleted.
+    TenantDelete,
     /// A token was made.
     TokenCreate,
     /// A token was revoked.
@@ -51,7 +55,7 @@ pub struct AuditEvent {
     pub agent: Option<AgentId>,
     /// What was done.
     pub action: Action,
-    /// The id of the token that did it, or the name of an identity.
+    /// The id of the token that did it, or the name of an identity; `operator` for a command on the database itself.
     pub actor: String,
     /// Where it came from.
     pub origin: Origin,
@@ -61,7 +65,7 @@ pub struct AuditEvent {
     pub revision: Revision,
     /// The run a resolve named; empty if none.
     pub run_id: String,
-    /// What else it was about: the id of a token, or the reason of a refusal.
+    /// What else it was about: the id of a token or of a tenant, or the reason of a refusal.
     pub subject: String,
 }
 
@@ -108,7 +112,7 @@ impl Weigh for AuditEvent {
 }
 
 impl Action {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::AgentDeploy,
         Self::AgentDelete,
         Self::SecretsSet,
@@ -116,6 +120,8 @@ impl Action {
         Self::SecretsDelete,
         Self::SecretsResolve,
         Self::SecretsResolveRefused,
+        Self::TenantCreate,
+        Self::TenantDelete,
         Self::TokenCreate,
         Self::TokenRevoke,
     ];
@@ -131,6 +137,8 @@ impl Action {
             Self::SecretsDelete => "secrets.delete",
             Self::SecretsResolve => "secrets.resolve",
             Self::SecretsResolveRefused => "secrets.resolve_refused",
+            Self::TenantCreate => "tenant.create",
+            Self::TenantDelete => "tenant.delete",
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
         }

@@ -26,6 +26,8 @@ pub enum Scope {
     SecretsResolve,
     /// Set and delete secrets.
     SecretsWrite,
+    /// Call for other tenants too. Only an operator's command grants it, or who has it himself.
+    TenantsAll,
     /// Create, list and revoke tokens, granting any scope of the tenant.
     TokensAdmin,
 }
@@ -81,13 +83,14 @@ pub struct Principal {
 
 impl Scope {
     /// All scopes, sorted.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AgentsRead,
         Self::AgentsWrite,
         Self::AuditRead,
         Self::SecretsList,
         Self::SecretsResolve,
         Self::SecretsWrite,
+        Self::TenantsAll,
         Self::TokensAdmin,
     ];
 
@@ -95,7 +98,7 @@ impl Scope {
     pub const DEFAULT: [Self; 4] =
         [Self::AgentsRead, Self::AgentsWrite, Self::SecretsList, Self::SecretsWrite];
 
-    /// What the first token of a server gets: all but the values.
+    /// What the first token of a tenant gets: all but the values, and nothing of other tenants.
     pub const ADMIN: [Self; 6] = [
         Self::AgentsRead,
         Self::AgentsWrite,
@@ -115,6 +118,7 @@ impl Scope {
             Self::SecretsList => "secrets:list",
             Self::SecretsResolve => "secrets:resolve",
             Self::SecretsWrite => "secrets:write",
+            Self::TenantsAll => "tenants:all",
             Self::TokensAdmin => "tokens:admin",
         }
     }
@@ -274,6 +278,7 @@ mod tests {
     fn no_token_reads_values_unless_it_asks() {
         assert!(!grant(&[], &[]).unwrap().scopes.contains(&Scope::SecretsResolve));
         assert!(!Scope::ADMIN.contains(&Scope::SecretsResolve));
+        assert!(!Scope::ADMIN.contains(&Scope::TenantsAll));
         assert_eq!(grant(&["secrets:resolve"], &[]).unwrap().scopes, [Scope::SecretsResolve]);
     }
 

@@ -41,7 +41,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `agents:write`, and for a token limited to other agents;
-    /// [`Error::Invalid`] with all faults; [`Error::Store`].
+    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::Store`].
     pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
         call.needs(Scope::AgentsWrite)?;
         let deployment = Arc::new(self.prepare(call, new).await?);
@@ -90,6 +90,7 @@ impl Service {
     }
 
     async fn apply_deploy(&self, tx: &Tx, call: &Call, deployment: &Deployment) -> Result<Deployed, Error> {
+        call.hold_tenant(tx).await?;
         let (agent, created) = tx.deploy(deployment).await?;
         if !call.principal.token.grant.agents.allows(&agent.id) {
             return Err(Error::PermissionDenied { required: Scope::AgentsWrite });

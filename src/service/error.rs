@@ -34,6 +34,15 @@ pub enum Error {
     /// The tenant has no such token.
     #[error("no such token")]
     TokenNotFound,
+    /// There is no such tenant, or it is being deleted.
+    #[error("there is no such tenant")]
+    TenantNotFound,
+    /// Another tenant has this name.
+    #[error("there is a tenant of this name already")]
+    TenantExists,
+    /// The default tenant cannot go: every server has it.
+    #[error("the default tenant cannot be deleted")]
+    DefaultTenant,
     /// The input is wrong, in every way that is listed.
     #[error("the input has {} fault(s)", .0.len())]
     Invalid(Faults),
@@ -114,6 +123,8 @@ pub enum Kind {
     SecretNotFound,
     /// Look which tokens there are.
     TokenNotFound,
+    /// Look which tenants there are.
+    TenantNotFound,
     /// Correct the input.
     Invalid,
     /// Read again and decide anew.
@@ -146,7 +157,8 @@ impl Error {
             Self::AgentNotFound => Kind::AgentNotFound,
             Self::SecretNotFound => Kind::SecretNotFound,
             Self::TokenNotFound => Kind::TokenNotFound,
-            Self::Invalid(_) => Kind::Invalid,
+            Self::TenantNotFound => Kind::TenantNotFound,
+            Self::Invalid(_) | Self::TenantExists | Self::DefaultTenant => Kind::Invalid,
             Self::RevisionMismatch { .. } => Kind::RevisionMismatch,
             Self::RequiredSecretsMissing(_) => Kind::RequiredSecretsMissing,
             Self::RateLimited { .. } => Kind::RateLimited,
@@ -214,6 +226,7 @@ impl Kind {
         Self::AgentNotFound,
         Self::SecretNotFound,
         Self::TokenNotFound,
+        Self::TenantNotFound,
         Self::Invalid,
         Self::RevisionMismatch,
         Self::RequiredSecretsMissing,
@@ -234,6 +247,7 @@ impl Kind {
             Self::AgentNotFound => "AGENT_NOT_FOUND",
             Self::SecretNotFound => "SECRET_NOT_FOUND",
             Self::TokenNotFound => "TOKEN_NOT_FOUND",
+            Self::TenantNotFound => "TENANT_NOT_FOUND",
             Self::Invalid => "INVALID_FORMAT",
             Self::RevisionMismatch => "REVISION_MISMATCH",
             Self::RequiredSecretsMissing => "REQUIRED_SECRETS_MISSING",

@@ -30,6 +30,7 @@ mod roll;
 mod runtime;
 mod secrets;
 mod set_secrets;
+mod tenants;
 mod tokens;
 mod watch;
 
@@ -60,6 +61,7 @@ pub use roll::{begin_to_use, who_wraps_by};
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
+pub use tenants::Tenants;
 pub use tokens::NewToken;
 
 use crate::{

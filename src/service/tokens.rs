@@ -80,8 +80,8 @@ impl Service {
     /// Makes a token. Its text is returned here and kept nowhere.
     ///
     /// # Errors
-    /// [`Error::PermissionDenied`] without `tokens:admin`, and when a token that is limited to agents would
-    /// grant others; [`Error::Invalid`] with all faults; [`Error::AgentNotFound`]; [`Error::Store`].
+    /// [`Error::PermissionDenied`] without `tokens:admin`, when a token that is limited to agents would
+    /// grant others, and when one that spans no tenants would grant that; [`Error::Invalid`] with all faults; [`Error::AgentNotFound`]; [`Error::Store`].
     pub async fn create_token(&self, call: &Call, new: NewToken) -> Result<(TokenRecord, TokenText), Error> {
         call.needs(Scope::TokensAdmin)?;
         let NewToken { name, scopes, agent_ids, expires_at, email } = new;
@@ -90,6 +90,9 @@ impl Service {
             TokenGrant::new(name, &scopes, &agent_ids, email, expires_at, now).map_err(Error::Invalid)?;
         if !call.principal.token.grant.agents.covers(&grant.agents) {
             return Err(Error::PermissionDenied { required: Scope::TokensAdmin });
+        }
+        if grant.scopes.contains(&Scope::TenantsAll) {
+            call.needs(Scope::TenantsAll)?;
         }
         if let AgentScope::Only(agents) = &grant.agents {
             for agent in agents {
@@ -105,11 +108,12 @@ impl Service {
     async fn add_token(&self, call: &Call, record: TokenRecord, text: &TokenText) -> Result<(), Error> {
         let mut event = self.event(call, Action::TokenCreate, None)?;
         event.subject = record.id.to_string();
-        let added = Arc::new((record, hash(text), event));
+        let added = Arc::new((record, hash(text), event, call.clone()));
         self.write(move |tx| {
             let added = Arc::clone(&added);
             async move {
-                let (record, hash, event) = &*added;
+                let (record, hash, event, call) = &*added;
+                call.hold_tenant(tx).await?;
                 tx.add_token(record, hash).await?;
                 Ok(tx.record(event).await?)
             }
@@ -226,7 +230,7 @@ impl Call {
 
 /// Tokens have 256 random bits, so a plain digest cannot be guessed back, and looking it up tells nothing
 /// by its time.
-fn hash(text: &TokenText) -> Vec<u8> {
+pub(super) fn hash(text: &TokenText) -> Vec<u8> {
     digest(&SHA256, text.expose().as_bytes()).as_ref().to_vec()
 }
 

@@ -41,6 +41,7 @@ mod scout;
 mod secrets;
 mod servers;
 mod sqlite;
+mod tenants;
 mod tokens;
 mod transaction;
 mod writer;
@@ -60,6 +61,7 @@ pub use metadata::StoredSecret;
 pub use rewrap::{Rewrapped, Wrapping};
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use servers::ServerRow;
+pub use tenants::Belongings;
 pub use writer::Tx;
 
 use tokio_util::task::TaskTracker;

@@ -9,7 +9,7 @@ use sea_orm::{
 
 use super::{
     Error, Store, Tx,
-    entity::{tenant, token},
+    entity::token,
     sqlite,
 };
 use crate::domain::{
@@ -105,21 +105,6 @@ impl Store {
 // === impl Tx ===
 
 impl Tx {
-    /// Makes sure that a tenant is there.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn ensure_tenant(&self, id: &TenantId, name: &str, at: Timestamp) -> Result<(), Error> {
-        let row = tenant::ActiveModel {
-            id: Set(id.as_str().to_owned()),
-            name: Set(name.to_owned()),
-            created_at: Set(at.0),
-        };
-        let keep = OnConflict::column(tenant::Column::Id).do_nothing().to_owned();
-        tenant::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
-        Ok(())
-    }
-
     /// Adds a token unless there is one of this text already, and says whether it did.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ pub(super) fn row(kind: Kind) -> Row {
         Kind::AgentNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Agent not found"),
         Kind::SecretNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Secret not found"),
         Kind::TokenNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Token not found"),
+        Kind::TenantNotFound => (Code::NotFound, StatusCode::NOT_FOUND, "Tenant not found"),
         Kind::Invalid => (Code::InvalidArgument, StatusCode::UNPROCESSABLE_ENTITY, "Invalid secret format"),
         Kind::RevisionMismatch => (Code::Aborted, StatusCode::CONFLICT, "Revision mismatch"),
         Kind::RequiredSecretsMissing => {
@@ -179,6 +180,7 @@ fn details(error: &Error) -> Details<'_> {
         Error::AgentNotFound => Details::Code { code: "agent_not_found" },
         Error::SecretNotFound => Details::Code { code: "secret_not_found" },
         Error::TokenNotFound => Details::Code { code: "token_not_found" },
+        Error::TenantNotFound => Details::Code { code: "tenant_not_found" },
         Error::Invalid(faults) => Details::Faults {
             errors: faults.iter().take(TOLD_FAULTS).map(told).collect(),
             omitted: faults.len().checked_sub(TOLD_FAULTS).filter(|omitted| *omitted > 0),
@@ -189,6 +191,8 @@ fn details(error: &Error) -> Details<'_> {
             Details::Missing { missing_required: missing.iter().map(SecretName::as_str).collect() }
         }
         Error::Unauthenticated
+        | Error::TenantExists
+        | Error::DefaultTenant
         | Error::RateLimited { .. }
         | Error::IssuerUnavailable { .. }
         | Error::Overloaded

@@ -12,7 +12,7 @@ use governor::{
     clock::{Clock as _, DefaultClock},
     state::keyed::HashMapStateStore,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -32,6 +32,9 @@ const OPEN_PATHS: [&str; 4] = [
     "/grpc.reflection.v1alpha.ServerReflection/",
     "/openapi.json",
 ];
+
+/// By which a caller who may call for several tenants says for which one.
+pub(super) const TENANT: HeaderName = HeaderName::from_static("x-superserve-tenant");
 
 /// After so many limited calls, tokens that have not called for a while are forgotten.
 const SWEEP_EVERY: u32 = 10_000;
@@ -106,12 +109,16 @@ impl Gate {
             return Ok(());
         }
         // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
-        let principal = if request.headers().contains_key(header::AUTHORIZATION) {
+        let mut principal = if request.headers().contains_key(header::AUTHORIZATION) {
             let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
             self.service.authenticate(token).await?
         } else {
             self.by_certificate(request)?
         };
+        if let Some(named) = named_tenant(request.headers()) {
+            // In a box: few calls name one
+            principal = Box::pin(self.service.in_tenant(principal, named)).await?;
+        }
         if let Some(note) = request.extensions().get::<CallerNote>() {
             note.set(&principal.token.id);
         }
@@ -155,6 +162,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The tenant that a call names, if it does; what cannot be one is named as none that exists.
+fn named_tenant(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(TENANT).iter();
+    match (values.next()?, values.next()) {
+        (value, None) => Some(value.to_str().unwrap_or_default()),
+        (_, Some(_)) => Some(""),
+    }
 }
 
 fn origin(request: &Request) -> Origin {

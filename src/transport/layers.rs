@@ -16,7 +16,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::{
     access,
     config::Config,
-    gate::Gate,
+    gate::{Gate, TENANT},
     grpc, http,
     protocol::{self, Protocol},
 };
@@ -163,6 +163,7 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("x-grpc-web"),
             HeaderName::from_static("x-request-id"),
+            TENANT,
             HeaderName::from_static("x-user-agent"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static))

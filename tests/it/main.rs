@@ -71,6 +71,8 @@ mod store;
 mod store_changes;
 mod store_outages;
 mod tamper;
+mod tenant_commands;
+mod tenant_matrix;
 mod tenants;
 mod threat_model;
 mod tls;

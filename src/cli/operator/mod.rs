@@ -3,6 +3,7 @@
 mod keys;
 mod migrate;
 mod serve;
+mod tenants;
 
 use std::{error::Error, ffi::OsString};
 
@@ -11,6 +12,7 @@ use clap::{ArgMatches, Command};
 pub(super) use keys::{KeysCommand, run as keys};
 pub(super) use migrate::run as migrate;
 pub(super) use serve::run as serve;
+pub(super) use tenants::{TenantsCommand, run as tenants};
 
 use super::failure::Failure;
 use crate::config::{Environment, SettingError};
@@ -46,7 +48,9 @@ pub(super) fn layered(
     let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments).unwrap_or_default();
     let command = match (matches.subcommand_name(), inner_name(&matches)) {
         (Some(name @ ("serve" | "migrate")), _) => command.mut_subcommand(name, layer),
-        (Some("keys"), Some(name)) => command.mut_subcommand("keys", |keys| keys.mut_subcommand(name, layer)),
+        (Some(group @ ("keys" | "tenants")), Some(name)) => {
+            command.mut_subcommand(group, |commands| commands.mut_subcommand(name, layer))
+        }
         _ => command,
     };
     failed.map_or(Ok(command), Err)

@@ -40,7 +40,11 @@ pub(crate) struct Create {
     email: Option<String>,
 }
 
-fn parse_scope(text: &str) -> Result<Scope, String> {
+/// Reads a scope.
+///
+/// # Errors
+/// The scopes that there are.
+pub(crate) fn parse_scope(text: &str) -> Result<Scope, String> {
     let all = || Scope::ALL.map(Scope::as_str).join(", ");
     text.parse().map_err(|_unknown| format!("one of {}", all()))
 }

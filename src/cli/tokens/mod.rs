@@ -8,6 +8,8 @@ mod revoke;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+pub(super) use create::parse_scope;
+
 use crate::proto::v1::Token;
 
 use super::{

@@ -13,6 +13,8 @@ pub struct Model {
     pub name: String,
     /// Microseconds since the epoch.
     pub created_at: i64,
+    /// Microseconds since the epoch; since then it is being deleted.
+    pub deleted_at: Option<i64>,
 }
 
 /// Relations to other tables.

@@ -10,6 +10,7 @@ use sea_orm_migration::prelude::*;
 mod m20261123_000001_initial;
 mod m20261123_000002_previous;
 mod m20261126_000003_servers;
+mod m20261126_000004_tenants;
 
 /// All migrations, oldest first.
 pub(super) struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000001_initial::Migration),
             Box::new(m20261123_000002_previous::Migration),
             Box::new(m20261126_000003_servers::Migration),
+            Box::new(m20261126_000004_tenants::Migration),
         ]
     }
 }
