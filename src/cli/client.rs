@@ -191,33 +191,42 @@ impl Client {
     where
         F: Future<Output = Result<Page<Row>, Status>>,
     {
-        Ok(self.first(enough, page).await?.0)
+        let mut rows = Vec::new();
+        self.each_page(enough, page, |more| {
+            rows.extend(more);
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
     }
 
-    /// As [`Client::pages`]; says too whether there are more rows.
+    /// As [`Client::pages`], but hands on each page as it comes, so that nothing is kept of a long list. Says whether
+    /// there are more rows.
     ///
     /// # Errors
-    /// As [`Client::repeatable`].
-    pub(crate) async fn first<Row, F>(
+    /// As [`Client::repeatable`], and what `take` says.
+    pub(crate) async fn each_page<Row, F>(
         &self,
         enough: usize,
         mut page: impl FnMut(String) -> F,
-    ) -> Result<(Vec<Row>, bool), Failure>
+        mut take: impl FnMut(Vec<Row>) -> Result<(), Failure>,
+    ) -> Result<bool, Failure>
     where
-        F: Future<Output = Result<(Vec<Row>, String), Status>>,
+        F: Future<Output = Result<Page<Row>, Status>>,
     {
-        let (mut rows, mut token) = (Vec::new(), String::new());
+        let (mut left, mut token) = (enough, String::new());
         loop {
             let asked = || {
                 let page = page(token.clone());
                 async move { page.await.map(Response::new) }
             };
-            let (more, next) = self.repeatable(asked).await?;
-            rows.extend(more);
-            if next.is_empty() || rows.len() >= enough {
-                let is_cut = !next.is_empty() || rows.len() > enough;
-                rows.truncate(enough);
-                return Ok((rows, is_cut));
+            let (mut rows, next) = self.repeatable(asked).await?;
+            let is_cut = rows.len() > left;
+            rows.truncate(left);
+            left -= rows.len();
+            take(rows)?;
+            if next.is_empty() || left == 0 {
+                return Ok(is_cut || !next.is_empty());
             }
             token = next;
         }

@@ -58,6 +58,14 @@ impl Output {
         self.write_if_read(&format!("{document:#}"))
     }
 
+    /// A part of a JSON document: whole lines of it.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub(crate) fn part(&mut self, lines: &str) -> Result<(), Failure> {
+        self.write_if_read(lines)
+    }
+
     /// One line for the person. Nothing can be done if it cannot be written.
     pub(crate) fn talk(&mut self, text: impl AsRef<str>) {
         let _unread = writeln!(self.stderr, "{}", printable(text.as_ref()));

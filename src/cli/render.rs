@@ -20,19 +20,40 @@ pub(super) fn optional(text: &str) -> Value {
 
 /// Rows under a heading, in columns.
 pub(super) fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
-    let heading = heading.map(str::to_owned);
-    let all = || std::iter::once(&heading).chain(rows);
-    let mut widths = [0; N];
-    for row in all() {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
+    Columns::new(heading).lines(rows)
+}
+
+/// Columns that rows are added to, and that only grow.
+pub(super) struct Columns<const N: usize> {
+    /// Until it was written.
+    heading: Option<[String; N]>,
+    widths: [usize; N],
+}
+
+// === impl Columns ===
+
+impl<const N: usize> Columns<N> {
+    /// No row yet.
+    pub(super) fn new(heading: [&str; N]) -> Self {
+        Self { heading: Some(heading.map(str::to_owned)), widths: [0; N] }
     }
-    let line = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    all().map(line).collect::<Vec<_>>().join("\n")
+
+    /// The lines of these rows, at first under the heading.
+    pub(super) fn lines(&mut self, rows: &[[String; N]]) -> String {
+        let heading = self.heading.take();
+        let all = || heading.iter().chain(rows);
+        for row in all() {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let line = |row: &[String; N]| {
+            let cells: Vec<_> =
+                row.iter().zip(self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            cells.join("  ").trim_end().to_owned()
+        };
+        all().map(line).collect::<Vec<_>>().join("\n")
+    }
 }
 
 #[cfg(test)]

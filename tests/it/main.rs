@@ -45,6 +45,7 @@ mod identity_forgeries;
 mod identity_keys;
 mod layers;
 mod log;
+mod many_agents;
 mod many_watchers;
 mod migrations;
 mod openapi;

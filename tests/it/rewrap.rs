@@ -21,6 +21,9 @@ use crate::harness::{
     steps::{resolve, resolver},
 };
 
+/// Agents that one statement writes.
+const AT_ONCE: usize = 5000;
+
 /// Several batches of the command, and several looks of a server.
 const MANY: usize = 4500;
 
@@ -369,25 +372,28 @@ async fn wrapped_by(sql: &Sql, id: &str) -> i64 {
 }
 
 /// Writes agents past the server, which would take longer.
-async fn seed(server: &Server, agents: usize) {
+pub(crate) async fn seed(server: &Server, agents: usize) {
     let keyring = Keyring::parse(&fs::read(server.setup().keyring()).unwrap()).unwrap();
     let (sql, random, tenant) = (server.backdoor().await, Random::new(), TenantId::default_tenant());
     let (open, close) = if sql.is_sqlite() { ("x'", "'") } else { ("'\\x", "'") };
+    let columns = "id,tenant_id,name,required_secrets,revision,kek_id,wrapped_key,created_at,updated_at";
     let mut rows = String::new();
     for number in 0..agents {
         let id = AgentId::from_random(random.id_bits().unwrap());
         let key = DataKey::generate(&random).unwrap();
         let wrapped = keyring.wrap(&key, &tenant, &id, &random).unwrap();
-        let comma = if number == 0 { "" } else { "," };
+        let comma = if rows.is_empty() { "" } else { "," };
         write!(rows, "{comma}('{id}','{}','seed-{id}','[]',0,'{}',{open}", tenant.as_str(), wrapped.kek)
             .unwrap();
         for byte in wrapped.bytes {
             write!(rows, "{byte:02x}").unwrap();
         }
         write!(rows, "{close},1,1)").unwrap();
+        if number % AT_ONCE == AT_ONCE - 1 || number == agents - 1 {
+            sql.run(&format!("INSERT INTO agents ({columns}) VALUES {rows}")).await;
+            rows.clear();
+        }
     }
-    let columns = "id,tenant_id,name,required_secrets,revision,kek_id,wrapped_key,created_at,updated_at";
-    sql.run(&format!("INSERT INTO agents ({columns}) VALUES {rows}")).await;
     let listed = server.rest().get(&secrets_of("agt_none")).send().await;
     assert_eq!(listed.status, 404, "the server goes on");
 }
