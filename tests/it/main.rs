@@ -47,6 +47,7 @@ mod layers;
 mod log;
 mod many_agents;
 mod many_watchers;
+mod memory;
 mod migrations;
 mod openapi;
 mod outages;
