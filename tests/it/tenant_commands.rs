@@ -234,14 +234,16 @@ async fn a_deletion_that_was_killed_is_taken_up(database: Database) {
     eventually("some to be gone", async || (left().await < MANY - 200).then_some(())).await;
     running.0.kill().unwrap();
     running.0.wait().unwrap();
-    let rest = left().await;
-    assert!(rest > 0, "it was killed on its way");
+    let killed_at = left().await;
+    assert!(killed_at > 0, "it was killed on its way");
     assert!(listed(&server).contains(&("going".to_owned(), true)));
     // Nobody can call for it, and nothing is added to it
     assert_eq!(server.rest().token(&token).get("/v1/agents").send().await.status, 401);
     let deploy = platform.post("/v1/agents").header("x-superserve-tenant", &id);
     assert_eq!(deploy.json(&json!({"name": "new"})).send().await.status, 404);
-    assert_eq!(left().await, rest);
+    // What it had sent to PostgreSQL may have been done since
+    let rest = left().await;
+    assert!((1..=killed_at).contains(&rest), "{rest} of {killed_at}");
 
     let again = server.setup().run(&["tenants", "delete", &id, "--yes", "--json"]).done();
     let again: Value = serde_json::from_str(&again).unwrap();
