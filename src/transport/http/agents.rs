@@ -30,11 +30,11 @@ struct DeployBody {
     #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// The command that runs it.
-    #[schema(max_length = 4096)]
+    #[schema(max_length = 4096, pattern = "^[^\\x00]*$")]
     command: Option<String>,
     /// What a run requires.
-    #[schema(required = false, max_items = 100)]
-    required_secrets: Vec<RequiredBody>,
+    #[schema(max_items = 100)]
+    required_secrets: Option<Vec<RequiredBody>>,
 }
 
 /// An agent.
@@ -82,6 +82,7 @@ enum RequiredBody {
 #[schema(as = TypedRequiredSecret)]
 struct TypedRequired {
     /// The key.
+    #[schema(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
     name: String,
     /// What it is for and where to get one.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -138,7 +139,7 @@ pub(super) async fn deploy(
 #[utoipa::path(
     get, path = "/v1/agents", operation_id = "ListAgents", tag = "agents",
     params(
-        ("limit" = Option<u32>, Query, description = "How many at most; 100 if not given, and never more.", minimum = 1),
+        ("limit" = Option<u64>, Query, description = "How many at most; 100 if not given, and never more.", minimum = 1),
         ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before."),
         ("name" = Option<String>, Query, description = "Only the agent of exactly this name."),
     ),
