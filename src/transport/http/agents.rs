@@ -86,18 +86,18 @@ struct TypedRequired {
     name: String,
     /// What it is for and where to get one.
     #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false, max_length = 1024)]
+    #[schema(required = false, max_length = 1024, value_type = Option<String>)]
     description: String,
     /// A regular expression (RE2 syntax) that a value must match somewhere.
     #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false, max_length = 512)]
+    #[schema(required = false, max_length = 512, value_type = Option<String>)]
     pattern: String,
     /// The least number of characters of a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     min_length: Option<u32>,
     /// A run may start without it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Option<bool>)]
     optional: bool,
 }
 
