@@ -11,8 +11,8 @@ as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups env -C "$f
 
 install -d -o postgres -g postgres "$folder"
 "${as_postgres[@]}" "$programs/initdb" --auth=trust --pgdata="$folder/data" >"$CLUSTER/log/initdb.log"
-# From the pods only with the password
-echo "host all secrets $pod_network.0.0/16 scram-sha-256" >>"$folder/data/pg_hba.conf"
+# From the pods, and from where an operator is, only with the password
+printf 'host all secrets %s scram-sha-256\n' "$pod_network.0.0/16" "$node_network.1/32" >>"$folder/data/pg_hba.conf"
 setsid "${as_postgres[@]}" "$programs/postgres" -D "$folder/data" \
   -c listen_addresses="$node_network.1" -c unix_socket_directories="$folder" >"$CLUSTER/log/postgresql.log" 2>&1 &
 query=(psql --host="$folder" --username=postgres --quiet)
