@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, failed};
@@ -18,11 +19,21 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
     let config = settings.check(&context.environment)?;
     // From here on it ends nobody; one that comes during the start is answered after it
     let hangups = signal(SignalKind::hangup()).map_err(|error| failed(&error))?;
+    allow_sockets();
     let running = app::start(config).await.map_err(|error| failed(&error))?;
     greet(&running, encrypted, shows_token, &mut context.output);
     wait_for_end(&running, hangups).await.map_err(|error| failed(&error))?;
     running.stop().await;
     Ok(Exit::Fine)
+}
+
+/// As many open sockets and files as the system lets us have: what one begins with, often 1,024, is fewer than the
+/// connections that are served.
+fn allow_sockets() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(limit = current, "cannot have more open files than this");
+    }
 }
 
 /// What an operator sees first: where it is, and after the first start, where the token is and what to
