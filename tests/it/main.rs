@@ -27,6 +27,7 @@ mod cli_settings;
 mod cli_terminal;
 mod cors;
 mod durability;
+mod enumeration;
 mod errors;
 mod examples;
 mod failover;
