@@ -44,6 +44,14 @@ cluster-test:
 cluster-test-long *CASES:
     tests/cluster/check-long.sh {{ CASES }}
 
+# the bill of materials, target/superserve.cdx.json
+sbom:
+    .ci/run sbom
+
+# nonsense for what strangers can send, so many seconds a target: `just fuzz 600` or `just fuzz 60 dotenv`
+fuzz SECONDS *TARGETS:
+    fuzz/run.sh {{ SECONDS }} {{ TARGETS }}
+
 # the server, on an SQLite database in ./data
 run *ARGS:
     cargo run --locked -- serve {{ ARGS }}

@@ -7,11 +7,7 @@ use sea_orm::{
     QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
 };
 
-use super::{
-    Error, Store, Tx,
-    entity::token,
-    sqlite,
-};
+use super::{Error, Store, Tx, entity::token, sqlite};
 use crate::domain::{
     AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
 };

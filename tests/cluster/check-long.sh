@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # check-long.sh [CASE…]: what is looked at before a release, or only these of it: two nodes, nodes that go, a database
-# that fails over, autoscaling, kills, failures. `just cluster-test-long`
+# that fails over, keys that are exchanged, pods known by their accounts, autoscaling, kills, failures. `just cluster-test-long`
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
-cases=(sqlite-kill manual-scale failing-migration two-nodes failover autoscaling)
+cases=(sqlite-kill manual-scale failing-migration two-nodes keys identity failover autoscaling)
 
 if [[ ${1:-} == inside ]]; then
   shift

@@ -54,6 +54,7 @@ mod log;
 mod many_agents;
 mod many_connections;
 mod many_watchers;
+mod memory;
 mod migrations;
 mod openapi;
 mod outages;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, failed};
@@ -14,6 +14,7 @@ use crate::{
 
 /// Serves until SIGTERM or SIGINT, then drains. SIGHUP has keyring, certificates and identities read again.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
+    close_memory().map_err(|error| failed(&error))?;
     app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
     let config = settings.check(&context.environment)?;
@@ -34,6 +35,12 @@ fn allow_sockets() {
     if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
         tracing::warn!(limit = current, "cannot have more open files than this");
     }
+}
+
+/// Keys and values go through this memory: no core dump has it, whatever writes those, and nobody of the same user reads it.
+fn close_memory() -> io::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// What an operator sees first: where it is, and after the first start, where the token is and what to

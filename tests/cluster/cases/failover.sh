@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # failover.sh [DRILL…]: a PostgreSQL of three members under two replicas, which know all three. What was acknowledged
 # stays, and no pod is restarted, when the leader hands over (switchover), when its PostgreSQL is killed (kill), when
-# its Patroni is killed with it (loss), and when its machine is gone without a word (silence): the first three by default.
+# its Patroni is killed with it (loss), and when its machine is gone without a word (silence): all of them by default.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$(dirname "${BASH_SOURCE[0]}")/release.sh"
@@ -74,7 +74,7 @@ drill() {
 }
 
 # The limits are those of tests/it/failover.rs, which has the same drills without a cluster.
-[[ $# -gt 0 ]] || set -- switchover kill loss
+[[ $# -gt 0 ]] || set -- switchover kill loss silence
 for name in "$@"; do
   case $name in
     switchover) drill "$name" 15 switchover switchover ;;

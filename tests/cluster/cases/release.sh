@@ -117,7 +117,7 @@ token() {
     kubectl create secret generic "$1" --from-file=token=/dev/stdin >/dev/null
 }
 
-# The example as it stands, but for image and address.
+# The example as it stands, but for image and address. `volumes` in the environment changes those of the pod.
 run_agent() {
   local folder=$CLUSTER/example-$RANDOM
   mkdir "$folder"
@@ -139,7 +139,8 @@ patches:
                   - {name: SUPERSERVE_API_URL, value: "$url"}
                   - {name: SUPERSERVE_CA_CERT, value: "${tls_arguments[1]:-}"}
                 volumeMounts: [{name: ca, mountPath: /ca}]
-            volumes: [{name: ca, configMap: {name: ca}}]
+            volumes:
+              - {name: ca, configMap: {name: ca}}${volumes:-}
 END
   kubectl apply --kustomize "$folder" >/dev/null
   eventually 60 "the agent to find its secret" agent_has_secret

@@ -30,6 +30,7 @@ pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod issuer;
+pub(crate) mod memory;
 pub(crate) mod moto;
 pub(crate) mod patroni;
 pub(crate) mod pki;

@@ -114,6 +114,11 @@ impl Server {
         Cli::new(self.address).env("SUPERSERVE_TOKEN", self.admin_token())
     }
 
+    /// Its process.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// Its memory that is not swapped out, in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let process = self.process.as_ref().expect("it runs");
@@ -169,6 +174,11 @@ impl Server {
     /// Asks it to read its files again (SIGHUP) without waiting.
     pub(crate) fn signal_to_reload(&self) {
         self.signal("-HUP");
+    }
+
+    /// Has it fall (SIGABRT) without waiting.
+    pub(crate) fn signal_to_abort(&self) {
+        self.signal("-ABRT");
     }
 
     fn signal(&self, signal: &str) {
