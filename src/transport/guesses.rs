@@ -143,15 +143,12 @@ impl Guesses {
         self.forget(&mut kept, now);
         // A token that was revoked is a guess from now on
         kept.good.remove(&self.caller(source, shown));
-        let count = match kept.failures.peek_mut(&source) {
-            Some(failures) => {
-                failures.count = failures.count.saturating_add(1);
-                failures.count
-            }
-            None => {
-                kept.failures.insert(source, Failures { count: 1, since: now });
-                1
-            }
+        let count = if let Some(failures) = kept.failures.peek_mut(&source) {
+            failures.count = failures.count.saturating_add(1);
+            failures.count
+        } else {
+            kept.failures.insert(source, Failures { count: 1, since: now });
+            1
         };
         self.any.store(true, Ordering::Relaxed);
         drop(kept);
@@ -206,10 +203,16 @@ mod tests {
             if !self.guesses.any.load(Ordering::Relaxed) {
                 return Ok(Noted::Failure);
             }
-            self.guesses.admit_at(source, shown, self.now).map_err(|error| match error {
-                Error::RateLimited { retry_after } => retry_after,
-                other => panic!("{other}"),
+            self.guesses.admit_at(source, shown, self.now).map_err(|error| {
+                let Error::RateLimited { retry_after } = error else { panic!("{error}") };
+                retry_after
             })
+        }
+
+        /// How many sources and callers are kept.
+        fn kept(&self) -> (usize, usize) {
+            let kept = self.guesses.kept();
+            (kept.failures.len(), kept.good.len())
         }
 
         fn fail(&self, source: Source, times: u32) {
@@ -270,7 +273,7 @@ mod tests {
         // Neither is what says nothing of the caller
         case.guesses.note::<()>(here, GOOD, Noted::Both, &Err(Error::TimedOut));
         assert!(!case.guesses.any.load(Ordering::Relaxed));
-        assert_eq!((case.guesses.kept().failures.len(), case.guesses.kept().good.len()), (0, 0));
+        assert_eq!(case.kept(), (0, 0));
     }
 
     #[test]
@@ -298,7 +301,7 @@ mod tests {
             case.fail(source, 1);
             case.guesses.succeeded_at(source, GOOD, case.now);
         }
-        assert_eq!((case.guesses.kept().failures.len(), case.guesses.kept().good.len()), (100, 10));
+        assert_eq!(case.kept(), (100, 10));
         let refused = sources.filter(|source| case.admit(*source, b"new").is_err()).collect::<Vec<_>>();
         assert_eq!((refused.len(), refused[0]), (100, Source::V4(Ipv4Addr::from(900))));
     }

@@ -2,9 +2,9 @@
 //! revoked from one that never was.
 //!
 //! What is compared are the medians of calls that take turns, so that whatever else the machine does meets both alike. The
-//! bound finds what is done for one of them only and takes a tenth of a millisecond or more: an audit record, a flush of
-//! the disk, a call of a key provider, opening what an agent has. It does not find what is told by a few microseconds:
-//! what was read lately comes from memory. Ids of agents have 131 bits of randomness and tokens 256, so that there is
+//! bound finds what is done for one of them only and takes a tenth of a millisecond and a quarter of the call more: an audit
+//! record with its flush, a call of a key provider. It does not find what is told by some microseconds, as that an agent
+//! was read lately and comes from memory. Ids of agents have 131 bits of randomness and tokens 256, so that there is
 //! nothing to try out.
 
 use std::time::{Duration, Instant};

@@ -25,11 +25,8 @@ const AN_ANSWER: usize = 4 * 60_000;
 /// A connection that takes no answers: its window for them is closed.
 async fn connect(server: &Server, clients: &mut JoinSet<()>) -> SendRequest<Bytes> {
     let socket = TcpStream::connect(server.address()).await.unwrap();
-    let (requests, connection) = client::Builder::new()
-        .initial_window_size(0)
-        .handshake::<_, Bytes>(socket)
-        .await
-        .unwrap();
+    let (requests, connection) =
+        client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(socket).await.unwrap();
     clients.spawn(async move { drop(connection.await) });
     requests
 }

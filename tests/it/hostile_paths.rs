@@ -222,7 +222,9 @@ async fn no_detour_leads_to_another_agent_over_http2() {
     let house = House::start().await;
     let bearer = format!("Bearer {}", house.token);
     let mut paths = house.detours();
-    paths.extend(["", "*", "v1/agents", "http://x/v1/agents", "?", "#", "/ /", "/\u{1}", "/\u{7f}"].map(str::to_owned));
+    paths.extend(
+        ["", "*", "v1/agents", "http://x/v1/agents", "?", "#", "/ /", "/\u{1}", "/\u{7f}"].map(str::to_owned),
+    );
     let secrets = secrets_of(&house.other);
     let authorities = ["", "evil.example", "x/../..", "user:password@x", "x, y", "\u{1}"];
     let calls = paths.iter().map(|path| ("x", path)).chain(authorities.map(|name| (name, &secrets)));

@@ -1,8 +1,8 @@
 //! What idle connections cost, and that nobody is kept out by them. `docs/performance.md` has the figures.
 
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use h2::client;
-use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{net::TcpStream, task::JoinSet};
 

@@ -150,7 +150,8 @@ mod tests {
     async fn what_is_small_is_not_counted() {
         let all = AllUntaken::new(0);
         let body = Body::from(vec![b'x'; LEAST_BYTES - 1]);
-        let kept = all.connection().count(Response::new(body)).into_body().collect().await.unwrap().to_bytes();
+        let kept =
+            all.connection().count(Response::new(body)).into_body().collect().await.unwrap().to_bytes();
         assert_eq!((kept.len(), all.bytes.load(Ordering::Relaxed)), (LEAST_BYTES - 1, 0));
     }
 
