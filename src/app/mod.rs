@@ -15,6 +15,7 @@ pub mod tenants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -44,7 +45,7 @@ use crate::{
     },
 };
 
-/// How long what runs beside the calls may take to end.
+/// How long what runs beside the calls may take to end, all in all.
 const BACKGROUND_END: Duration = Duration::from_secs(4);
 
 /// A server that runs.
@@ -74,7 +75,6 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
     let asks_for_certificates = sockets.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let identities = Identities::load(config.identities, asks_for_certificates)?;
-    let shutdown_timeout = config.shutdown_timeout;
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -97,25 +97,12 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
-    serving.spawn(listener::serve(
-        public,
-        tls,
-        front,
-        sockets.listener.clone(),
-        stop.clone(),
-        serving.clone(),
-    ));
-    background.spawn(listener::serve(
-        ops,
-        None,
-        ops_router,
-        sockets.listener,
-        stop_ops.clone(),
-        background.clone(),
-    ));
+    let door = sockets.listener;
+    serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
+    background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
-    background.spawn(async move { house.keep_house(&tasks).await });
+    background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {
@@ -129,7 +116,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         stop_ops,
         serving,
         background,
-        shutdown_timeout,
+        shutdown_timeout: config.shutdown_timeout,
     })
 }
 
@@ -143,11 +130,13 @@ impl Running {
         health::set(&self.health, ServingStatus::NotServing).await;
         self.stop.cancel();
         self.serving.close();
-        let drained = tokio::time::timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
+        let drained = timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
         self.stop_ops.cancel();
-        let left = tokio::time::timeout(BACKGROUND_END, self.service.leave()).await.is_ok();
         self.background.close();
-        let ended = tokio::time::timeout(BACKGROUND_END, self.background.wait()).await.is_ok();
+        let (service, background, end) = (self.service, self.background, Instant::now() + BACKGROUND_END);
+        // With the service goes the last who could write
+        let left = timeout_at(end, async move { service.leave().await }).await.is_ok();
+        let ended = timeout_at(end, background.wait()).await.is_ok();
         tracing::info!(drained, left, "stopped");
         drained && ended
     }

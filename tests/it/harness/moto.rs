@@ -70,7 +70,8 @@ impl Moto {
     /// Takes the key out of use, or back into it.
     pub(crate) async fn enable_key(&self, is_enabled: bool) {
         let action = if is_enabled { "EnableKey" } else { "DisableKey" };
-        self.admin(action, &json!({"KeyId": self.key})).await;
+        let id = self.key.rsplit('/').next();
+        self.admin(action, &json!({"KeyId": id})).await;
     }
 
     /// A server that wraps by the key.
