@@ -19,6 +19,66 @@ const SILENCE: Duration = Duration::from_secs(5);
 /// What must not be seen.
 const KEY: &str = "KEY_OF_THE_OTHER_AGENT";
 
+/// Paths that another program might read as one of the other agent's, or as anything else.
+const DETOURS: [&str; 56] = [
+    "/v1/agents/MINE/../OTHER/secrets",
+    "/v1/agents/MINE/%2e%2e/OTHER/secrets",
+    "/v1/agents/MINE/.%2E/OTHER/secrets",
+    "/v1/agents/MINE%2f..%2fOTHER/secrets",
+    "/v1/agents/MINE%2F%2e%2e%2FOTHER/secrets",
+    "/v1/agents/MINE%252f..%252fOTHER/secrets",
+    "/v1/agents/MINE/secrets/../../OTHER/secrets",
+    "/v1/agents/MINE/secrets/%2e%2e%2f%2e%2e%2fOTHER%2fsecrets",
+    "/v1/agents/MINE\\..\\OTHER/secrets",
+    "/v1/agents/MINE%5c..%5cOTHER/secrets",
+    "/v1/agents/MINE%00OTHER/secrets",
+    "/v1/agents/MINE,OTHER/secrets",
+    "/v1/agents/MINE;OTHER/secrets",
+    "/v1/agents/MINE&OTHER/secrets",
+    "/v1/agents/OTHER/secrets;x",
+    "/v1/agents/OTHER;x/secrets",
+    "/v1/agents/OTHER%3bx/secrets",
+    "/v1/agents/OTHER%00/secrets",
+    "/v1/agents/OTHER%20/secrets",
+    "/v1/agents/%20OTHER/secrets",
+    "/v1/agents/OTHER%0a/secrets",
+    "/v1/agents/OTHER%0d%0ax:%20y/secrets",
+    "/v1/agents/OTHER%ff/secrets",
+    "/v1/agents/OTHER%c0%80/secrets",
+    "/v1/agents/OTHER/secrets/",
+    "/v1/agents/OTHER/secrets/.",
+    "/v1/agents/OTHER/secrets%3fview=full",
+    "/v1/agents/OTHER/secrets%23",
+    "/v1/agents/OTHER/./secrets",
+    "/v1/agents/OTHER//secrets",
+    "/v1/agents//OTHER/secrets",
+    "//v1/agents/OTHER/secrets",
+    "/v1//agents/OTHER/secrets",
+    "/./v1/agents/OTHER/secrets",
+    "/../v1/agents/OTHER/secrets",
+    "/V1/agents/OTHER/secrets",
+    "/v1/Agents/OTHER/secrets",
+    "/v1/agents%2fOTHER%2fsecrets",
+    "/v1%2fagents/OTHER/secrets",
+    "/v1/agents/OTHER/secrets?agent_id=MINE",
+    "/v1/agents/OTHER/secrets?agent_id=OTHER&agent_id=MINE",
+    "/openapi.json/../v1/agents/OTHER/secrets",
+    "/openapi.json%2f..%2fv1/agents/OTHER/secrets",
+    "/openapi.json;/v1/agents/OTHER/secrets",
+    "/grpc.health.v1.Health/../v1/agents/OTHER/secrets",
+    "/grpc.health.v1.Health/%2e%2e/v1/agents/OTHER/secrets",
+    "/grpc.health.v1.Health/Check/../../v1/agents/OTHER/secrets",
+    "/v1/agents/%/secrets",
+    "/v1/agents/%zz/secrets",
+    "/v1/agents/%2/secrets",
+    "/v1/agents/%ff/secrets",
+    "/v1/agents/%u0061/secrets",
+    "/v1/agents//secrets",
+    "/v1/agents/./secrets",
+    "/v1/agents/../secrets",
+    "/v1/agents/%00/secrets",
+];
+
 /// A token for one agent, and another agent.
 struct House {
     server: Server,
@@ -42,67 +102,9 @@ impl House {
     fn detours(&self) -> Vec<String> {
         let (mine, other) = (&self.mine, &self.other);
         let secrets = secrets_of(other);
-        let encoded: String = other.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let mut paths: Vec<String> = [
-            "/v1/agents/MINE/../OTHER/secrets",
-            "/v1/agents/MINE/%2e%2e/OTHER/secrets",
-            "/v1/agents/MINE/.%2E/OTHER/secrets",
-            "/v1/agents/MINE%2f..%2fOTHER/secrets",
-            "/v1/agents/MINE%2F%2e%2e%2FOTHER/secrets",
-            "/v1/agents/MINE%252f..%252fOTHER/secrets",
-            "/v1/agents/MINE/secrets/../../OTHER/secrets",
-            "/v1/agents/MINE/secrets/%2e%2e%2f%2e%2e%2fOTHER%2fsecrets",
-            "/v1/agents/MINE\\..\\OTHER/secrets",
-            "/v1/agents/MINE%5c..%5cOTHER/secrets",
-            "/v1/agents/MINE%00OTHER/secrets",
-            "/v1/agents/MINE,OTHER/secrets",
-            "/v1/agents/MINE;OTHER/secrets",
-            "/v1/agents/MINE&OTHER/secrets",
-            "/v1/agents/OTHER/secrets;x",
-            "/v1/agents/OTHER;x/secrets",
-            "/v1/agents/OTHER%3bx/secrets",
-            "/v1/agents/OTHER%00/secrets",
-            "/v1/agents/OTHER%20/secrets",
-            "/v1/agents/%20OTHER/secrets",
-            "/v1/agents/OTHER%0a/secrets",
-            "/v1/agents/OTHER%0d%0ax:%20y/secrets",
-            "/v1/agents/OTHER%ff/secrets",
-            "/v1/agents/OTHER%c0%80/secrets",
-            "/v1/agents/OTHER/secrets/",
-            "/v1/agents/OTHER/secrets/.",
-            "/v1/agents/OTHER/secrets%3fview=full",
-            "/v1/agents/OTHER/secrets%23",
-            "/v1/agents/OTHER/./secrets",
-            "/v1/agents/OTHER//secrets",
-            "/v1/agents//OTHER/secrets",
-            "//v1/agents/OTHER/secrets",
-            "/v1//agents/OTHER/secrets",
-            "/./v1/agents/OTHER/secrets",
-            "/../v1/agents/OTHER/secrets",
-            "/V1/agents/OTHER/secrets",
-            "/v1/Agents/OTHER/secrets",
-            "/v1/agents%2fOTHER%2fsecrets",
-            "/v1%2fagents/OTHER/secrets",
-            "/v1/agents/OTHER/secrets?agent_id=MINE",
-            "/v1/agents/OTHER/secrets?agent_id=OTHER&agent_id=MINE",
-            "/openapi.json/../v1/agents/OTHER/secrets",
-            "/openapi.json%2f..%2fv1/agents/OTHER/secrets",
-            "/openapi.json;/v1/agents/OTHER/secrets",
-            "/grpc.health.v1.Health/../v1/agents/OTHER/secrets",
-            "/grpc.health.v1.Health/%2e%2e/v1/agents/OTHER/secrets",
-            "/grpc.health.v1.Health/Check/../../v1/agents/OTHER/secrets",
-            "/v1/agents/%/secrets",
-            "/v1/agents/%zz/secrets",
-            "/v1/agents/%2/secrets",
-            "/v1/agents/%ff/secrets",
-            "/v1/agents/%u0061/secrets",
-            "/v1/agents//secrets",
-            "/v1/agents/./secrets",
-            "/v1/agents/../secrets",
-            "/v1/agents/%00/secrets",
-        ]
-        .map(|path| path.replace("MINE", mine).replace("OTHER", other))
-        .into();
+        let encoded = encoded(other);
+        let mut paths: Vec<String> =
+            DETOURS.map(|path| path.replace("MINE", mine).replace("OTHER", other)).into();
         paths.extend([
             secrets.clone(),
             secrets.to_uppercase(),
@@ -123,6 +125,11 @@ impl House {
         let log = self.server.log();
         assert!(!log.contains("panicked") && !log.contains("a call failed"), "{log}");
     }
+}
+
+/// An id of which each letter is written by its number.
+fn encoded(id: &str) -> String {
+    id.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// That an answer is a refusal of the documented shape, whoever it was sent to. A body may be missing where the request
@@ -270,7 +277,6 @@ async fn body_of(connection: &mut Connection, what: &str) -> Option<Vec<u8>> {
 #[tokio::test]
 async fn an_id_is_decoded_before_it_is_judged() {
     let house = House::start().await;
-    let encoded = |id: &str| id.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
     let rest = house.server.rest().token(&house.token);
     let mine = rest.get(&secrets_of(&encoded(&house.mine))).send().await;
     assert_eq!((mine.status.as_u16(), mine.json()), (200, json!({"keys": ["MINE"]})));
