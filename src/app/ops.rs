@@ -18,6 +18,9 @@ use crate::{service::Service, telemetry::Metrics};
 /// The media type of the `OpenMetrics` text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The longest question for health, in bytes.
+const MOST_BYTES: usize = 4096;
+
 #[derive(Clone)]
 struct Context {
     service: Service,
@@ -33,6 +36,7 @@ pub(super) fn router(
     stopping: CancellationToken,
 ) -> Router {
     let health = HealthServer::new(HealthService::from_health_reporter(health));
+    let health = health.max_decoding_message_size(MOST_BYTES);
     Router::new()
         .route_service("/grpc.health.v1.Health/{method}", health)
         .route("/livez", get(|| async { "ok\n" }))

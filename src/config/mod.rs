@@ -66,6 +66,9 @@ pub struct ServeSettings {
     /// Calls a second for each token; 0 for no limit
     #[arg(long, env = "SUPERSERVE_RATE_LIMIT", value_name = "N", default_value_t = 0)]
     rate_limit: u32,
+    /// Failed authentications a minute from one address (an IPv6 /64 is one); 0 for no limit
+    #[arg(long, env = "SUPERSERVE_MAX_FAILED_AUTH", value_name = "N", default_value_t = 600)]
+    max_failed_auth: u32,
     /// Longest wait for calls under way at shutdown, in seconds
     #[arg(long, env = "SUPERSERVE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     shutdown_timeout: Duration,
@@ -139,6 +142,7 @@ impl ServeSettings {
                 timeout: self.request_timeout,
                 concurrent_requests: self.max_concurrent_requests,
                 rate_limit: NonZeroU32::new(self.rate_limit),
+                failed_auth: NonZeroU32::new(self.max_failed_auth),
                 cors_origins: self.cors_origins,
             },
             limits: self.limits.checked(),

@@ -2,21 +2,26 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use axum::{extract::Request, response::Response};
+use axum::{body::Body, extract::Request, response::Response};
 use governor::{
     Quota, RateLimiter,
     clock::{Clock as _, DefaultClock},
     state::keyed::HashMapStateStore,
 };
-use http::{HeaderMap, HeaderName, header};
-use tokio::sync::Semaphore;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     config::Config,
+    guesses::{Guesses, Source},
     listener::{ClientCertificate, ConnectionInfo},
     protocol::{CallerNote, Protocol, RequestId},
 };
@@ -33,6 +38,19 @@ const OPEN_PATHS: [&str; 4] = [
     "/openapi.json",
 ];
 
+/// Those of them that are answered by streams, which go on for as long as the client likes.
+const OPEN_STREAM_PATHS: [&str; 3] = [
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// How many streams that need no token there may be: nobody can be asked to stop them.
+const OPEN_STREAMS: usize = 1024;
+
+/// When to try again where there are too many of them.
+const OPEN_STREAMS_RETRY: Duration = Duration::from_secs(10);
+
 /// By which a caller who may call for several tenants says for which one.
 pub(super) const TENANT: HeaderName = HeaderName::from_static("x-superserve-tenant");
 
@@ -46,6 +64,9 @@ pub(super) struct Gate {
     concurrent: Semaphore,
     rate: Option<RateLimiter<String, HashMapStateStore<String>, DefaultClock>>,
     limited_calls: AtomicU32,
+    guesses: Guesses,
+    /// For streams that need no token.
+    open_streams: Arc<Semaphore>,
 }
 
 // === impl Gate ===
@@ -60,6 +81,8 @@ impl Gate {
             concurrent: Semaphore::new(config.concurrent_requests),
             rate: config.rate_limit.map(limiter),
             limited_calls: AtomicU32::new(0),
+            guesses: Guesses::new(config.failed_auth),
+            open_streams: Arc::new(Semaphore::new(OPEN_STREAMS)),
         }
     }
 
@@ -86,12 +109,17 @@ impl Gate {
     where
         F: Future<Output = Response>,
     {
+        let connection = request.extensions().get::<ConnectionInfo>();
+        if connection.is_some_and(|connection| connection.untaken.is_too_much()) {
+            return Err(Error::Overloaded);
+        }
         let _place = self.concurrent.try_acquire().map_err(|_full| Error::Overloaded)?;
+        let open_stream = self.open_stream(request.uri().path())?;
         let limit = self.time_limit(request.headers());
         let answered = async {
             self.authenticate(&mut request).await?;
             self.limit_rate(&request)?;
-            Ok(handle(request).await)
+            Ok(until_its_end(handle(request).await, open_stream))
         };
         tokio::time::timeout(limit, answered).await.unwrap_or(Err(Error::TimedOut))
     }
@@ -102,19 +130,20 @@ impl Gate {
         asked.map_or(self.timeout, |asked| asked.min(self.timeout))
     }
 
+    /// A place for a stream that needs no token, if it is one.
+    fn open_stream(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let is_one = OPEN_STREAM_PATHS.contains(&path);
+        let place = is_one.then(|| Arc::clone(&self.open_streams).try_acquire_owned()).transpose();
+        place.map_err(|_full| Error::RateLimited { retry_after: OPEN_STREAMS_RETRY })
+    }
+
     /// Finds out who calls, before anything else is looked at.
     async fn authenticate(&self, request: &mut Request) -> Result<(), Error> {
-        let path = request.uri().path();
-        if OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open))) {
+        if needs_no_token(request.uri().path()) {
             return Ok(());
         }
-        // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
-        let mut principal = if request.headers().contains_key(header::AUTHORIZATION) {
-            let token = bearer(request.headers()).ok_or(Error::Unauthenticated)?;
-            self.service.authenticate(token).await?
-        } else {
-            self.by_certificate(request)?
-        };
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let mut principal = self.caller(request.headers(), connection).await?;
         if let Some(named) = named_tenant(request.headers()) {
             // In a box: few calls name one
             principal = Box::pin(self.service.in_tenant(principal, named)).await?;
@@ -127,9 +156,33 @@ impl Gate {
         Ok(())
     }
 
+    /// Finds out who calls, unless too many who come from there are nobody. Who shows nothing guesses nothing.
+    async fn caller(
+        &self,
+        headers: &HeaderMap,
+        connection: Option<&ConnectionInfo>,
+    ) -> Result<Principal, Error> {
+        let certificate = connection.and_then(|connection| connection.peer_certificates.first());
+        let token = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let shown = token.or(certificate.map(AsRef::as_ref)).ok_or(Error::Unauthenticated)?;
+        let source = connection.map(|connection| Source::of(connection.remote.ip()));
+        let noted = source.map(|source| self.guesses.admit(source, shown)).transpose()?;
+        // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
+        let caller = match token {
+            Some(_) => match bearer(headers) {
+                Some(token) => self.service.authenticate(token).await,
+                None => Err(Error::Unauthenticated),
+            },
+            None => self.by_certificate(connection),
+        };
+        if let (Some(source), Some(noted)) = (source, noted) {
+            self.guesses.note(source, shown, noted, &caller);
+        }
+        caller
+    }
+
     /// Finds out who calls without a token.
-    fn by_certificate(&self, request: &Request) -> Result<Principal, Error> {
-        let connection = request.extensions().get::<ConnectionInfo>();
+    fn by_certificate(&self, connection: Option<&ConnectionInfo>) -> Result<Principal, Error> {
         let client = connection.and_then(|connection| connection.client.as_ref());
         let ClientCertificate { spiffe_id, validity } = &**client.ok_or(Error::Unauthenticated)?;
         let id = spiffe_id.as_ref().map_err(|reason| {
@@ -155,6 +208,21 @@ impl Gate {
             retry_after: refused.wait_time_from(DefaultClock::default().now()),
         })
     }
+}
+
+/// Keeps a place until the answer has ended.
+fn until_its_end(answer: Response, place: Option<OwnedSemaphorePermit>) -> Response {
+    let Some(place) = place else { return answer };
+    answer.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _kept = &place;
+            frame
+        }))
+    })
+}
+
+fn needs_no_token(path: &str) -> bool {
+    OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open)))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod gate;
 mod grpc;
+mod guesses;
 mod http;
 mod layers;
 pub mod listener;

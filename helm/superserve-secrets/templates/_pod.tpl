@@ -128,6 +128,8 @@ topologySpreadConstraints:
   value: {{ int64 .Values.config.shutdownTimeout | quote }}
 - name: SUPERSERVE_RATE_LIMIT
   value: {{ int64 .Values.config.rateLimit | quote }}
+- name: SUPERSERVE_MAX_FAILED_AUTH
+  value: {{ int64 .Values.config.maxFailedAuth | quote }}
 - name: SUPERSERVE_MAX_CONCURRENT_REQUESTS
   value: {{ int64 .Values.config.maxConcurrentRequests | quote }}
 {{- with .Values.config.maxConnectionAge }}

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, failed};
@@ -20,11 +20,21 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
     let config = settings.check(&context.environment)?;
     // From here on it ends nobody; one that comes during the start is answered after it
     let hangups = signal(SignalKind::hangup()).map_err(|error| failed(&error))?;
+    allow_sockets();
     let running = app::start(config).await.map_err(|error| failed(&error))?;
     greet(&running, encrypted, shows_token, &mut context.output);
     wait_for_end(&running, hangups).await.map_err(|error| failed(&error))?;
     running.stop().await;
     Ok(Exit::Fine)
+}
+
+/// As many open sockets and files as the system lets us have: what one begins with, often 1,024, is fewer than the
+/// connections that are served.
+fn allow_sockets() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_err() {
+        tracing::warn!(limit = current, "cannot have more open files than this");
+    }
 }
 
 /// Keys and values go through this memory: no core dump has it, whatever writes those, and nobody of the same user reads it.

@@ -58,17 +58,22 @@ pub(super) struct Services {
     request_bytes: usize,
 }
 
+/// The longest message of a service that needs no token, in bytes: a name and its frame. Reflection repeats what it is
+/// sent, and keeps several copies of it.
+const OPEN_MESSAGE_BYTES: usize = 4096;
+
 impl Services {
     /// Messages longer than `request_bytes` are refused.
     pub(super) fn new(service: &Service, health: HealthReporter, request_bytes: usize) -> Self {
         let mut others = Routes::builder();
-        others.add_service(HealthServer::new(HealthService::from_health_reporter(health)));
+        let health = HealthServer::new(HealthService::from_health_reporter(health));
+        others.add_service(health.max_decoding_message_size(OPEN_MESSAGE_BYTES));
         // A descriptor set of our own build always decodes; if it did not, only reflection would be missing
         if let Ok(reflection) = reflection().build_v1() {
-            others.add_service(reflection);
+            others.add_service(reflection.max_decoding_message_size(OPEN_MESSAGE_BYTES));
         }
         if let Ok(reflection) = reflection().build_v1alpha() {
-            others.add_service(reflection);
+            others.add_service(reflection.max_decoding_message_size(OPEN_MESSAGE_BYTES));
         }
         let service = || service.clone();
         Self {
@@ -98,7 +103,7 @@ impl Services {
         } else if name == audit {
             ask(&self.audit, request).await
         } else {
-            ask(&self.others, request).await
+            return with_our_status(ask(&self.others, request).await, OPEN_MESSAGE_BYTES);
         };
         with_our_status(response, self.request_bytes)
     }

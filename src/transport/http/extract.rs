@@ -96,7 +96,7 @@ impl FromRequest<Context> for JsonBody {
     type Rejection = Response;
 
     async fn from_request(request: Request, context: &Context) -> Result<Self, Response> {
-        if !is_json(request.headers()) {
+        if !is_json(request.headers()) || is_encoded(request.headers()) {
             return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"));
         }
         let body = read(request, context.request_bytes).await?;
@@ -123,6 +123,12 @@ async fn read(request: Request, limit: usize) -> Result<bytes::Bytes, Response> 
 
 fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"))
+}
+
+/// Nothing is unpacked here: what is small as it comes could be large. It is not taken for plain either.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 impl<S: Sync> FromRequestParts<S> for Conditions {

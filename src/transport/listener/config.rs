@@ -37,6 +37,12 @@ pub struct ListenerConfig {
     pub keepalive_interval: Duration,
     /// How long that sign may take before the connection is closed.
     pub keepalive_timeout: Duration,
+    /// How long a client may leave large answers without taking anything of them before its connection is
+    /// closed.
+    pub answer_timeout: Duration,
+    /// The most bytes of large answers that all clients together may leave untaken; when there are more,
+    /// calls are refused.
+    pub max_untaken_bytes: usize,
     /// How long a connection takes new requests, give or take 10 % so that clients of many
     /// connections do not come back at once. `None`: for as long as the client likes.
     pub max_connection_age: Option<Duration>,
@@ -60,6 +66,8 @@ impl Default for ListenerConfig {
             max_concurrent_streams: 100,
             keepalive_interval: Duration::from_secs(20),
             keepalive_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_mins(1),
+            max_untaken_bytes: 64 * 1024 * 1024,
             max_connection_age: None,
             max_connection_age_grace: Duration::from_secs(30),
         }

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{BoxError, body::Body};
+use futures_util::TryFutureExt as _;
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use rustls::{
@@ -19,8 +20,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
-    Answers, certificate::ClientCertificate, config::ListenerConfig, first_bytes::FirstBytes,
-    gathered::Gathered, tls::Tls,
+    Answers,
+    certificate::ClientCertificate,
+    config::ListenerConfig,
+    first_bytes::FirstBytes,
+    gathered::Gathered,
+    tls::Tls,
+    untaken::{AllUntaken, Untaken},
 };
 use crate::domain::Timestamp;
 
@@ -37,6 +43,8 @@ pub struct ConnectionInfo {
     pub peer_certificates: Arc<[CertificateDer<'static>]>,
     /// What the client's certificate says; `None` if it showed none.
     pub client: Option<Arc<ClientCertificate>>,
+    /// What the client was answered and has not taken yet.
+    pub untaken: Arc<Untaken>,
 }
 
 /// What all connections of a listener share.
@@ -44,6 +52,7 @@ pub(super) struct Connections<S> {
     pub(super) http: auto::Builder<TrackedExecutor>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) service: S,
+    pub(super) untaken: Arc<AllUntaken>,
     pub(super) config: ListenerConfig,
     pub(super) stop: CancellationToken,
 }
@@ -58,6 +67,8 @@ enum Leaving {
     TooOld,
     /// The authority of the client's certificate is none any more.
     Distrusted,
+    /// It leaves its answers where they are.
+    Neglectful,
 }
 
 // === impl Connections ===
@@ -79,9 +90,10 @@ impl<A: Answers> Connections<A> {
         age: Option<Duration>,
     ) -> Result<(), BoxError> {
         socket.set_nodelay(true)?;
+        let untaken = self.untaken.connection();
         let Some(tls) = &self.tls else {
             let peer_certificates = Arc::default();
-            let info = ConnectionInfo { remote, tls: false, peer_certificates, client: None };
+            let info = ConnectionInfo { remote, tls: false, peer_certificates, client: None, untaken };
             return self.serve_http(socket, info, age, std::future::pending()).await;
         };
         let current = tls.current();
@@ -98,7 +110,7 @@ impl<A: Answers> Connections<A> {
         let age = age.into_iter().chain(left).min();
         let distrusted = tls.until_distrusted(current.clients.as_ref(), &chain);
         let peer_certificates = Arc::clone(&chain);
-        let info = ConnectionInfo { remote, tls: true, peer_certificates, client };
+        let info = ConnectionInfo { remote, tls: true, peer_certificates, client, untaken };
         self.serve_http(stream, info, age, distrusted).await
     }
 
@@ -125,7 +137,9 @@ impl<A: Answers> Connections<A> {
         let written = stream.handle();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());
-            self.service.clone().oneshot(request.map(Body::new))
+            let answer = self.service.clone().oneshot(request.map(Body::new));
+            let untaken = Arc::clone(&info.untaken);
+            answer.map_ok(move |answer| untaken.count(answer))
         });
         let mut connection = std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
         let mut distrusted = std::pin::pin!(distrusted);
@@ -135,6 +149,7 @@ impl<A: Answers> Connections<A> {
             ended = drive(connection.as_mut(), &written) => return ended,
             () = self.stop.cancelled() => Leaving::Stopped,
             () = distrusted.as_mut() => Leaving::Distrusted,
+            () = info.untaken.neglected(self.config.answer_timeout) => Leaving::Neglectful,
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
@@ -145,8 +160,8 @@ impl<A: Answers> Connections<A> {
                 ended = timeout(self.config.max_connection_age_grace, drive(connection, &written)) => ended?,
                 () = distrusted => Ok(()),
             },
-            // Somebody has taken the authority away for a reason: nothing is waited for.
-            Leaving::Distrusted => Ok(()),
+            // Somebody has taken the authority away for a reason, or was waited for: nothing is waited for now.
+            Leaving::Distrusted | Leaving::Neglectful => Ok(()),
         }
     }
 }

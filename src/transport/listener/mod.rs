@@ -13,6 +13,7 @@ mod once_per;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod untaken;
 
 use std::{
     convert::Infallible, hash::BuildHasher, hash::RandomState, io, net::SocketAddr, sync::Arc, time::Duration,
@@ -31,10 +32,12 @@ pub use self::{
     config::ListenerConfig,
     connection::ConnectionInfo,
     tls::{Reloaded, Tls, TlsConfig, TlsError},
+    untaken::Untaken,
 };
 use self::{
     connection::{Connections, TrackedExecutor},
     once_per::OncePer,
+    untaken::AllUntaken,
 };
 
 /// How long to wait when the system has no more sockets or memory: trying at once would only spin.
@@ -109,6 +112,7 @@ pub async fn serve<S>(
         http: config.http_builder(TrackedExecutor(tracker.clone())),
         tls,
         service,
+        untaken: AllUntaken::new(config.max_untaken_bytes),
         config,
         stop: stop.clone(),
     });

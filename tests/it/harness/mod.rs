@@ -7,6 +7,7 @@
 //! | [`engine`] | as what PostgreSQL is spoken to: as itself, or as a distributed database |
 //! | [`server`] | `superserve serve` as a process: start, SIGTERM, SIGKILL, restart, its log |
 //! | [`rest`] | plain HTTP with JSON, or with any bytes |
+//! | [`frames`] | HTTP/2 frame by frame, with any bytes |
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
@@ -25,6 +26,7 @@
 pub(crate) mod cli;
 pub(crate) mod engine;
 pub(crate) mod fixtures;
+pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod issuer;

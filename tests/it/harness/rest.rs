@@ -2,7 +2,11 @@
 //!
 //! One connection a request, so that nothing is shared between two of them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -11,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -22,12 +26,14 @@ use super::LIMIT;
 pub(crate) struct Rest {
     address: SocketAddr,
     token: Option<String>,
+    source: Option<Ipv4Addr>,
 }
 
 /// A request that is not sent yet.
 #[derive(Debug)]
 pub(crate) struct Call {
     address: SocketAddr,
+    source: Option<Ipv4Addr>,
     request: http::request::Builder,
     body: Bytes,
 }
@@ -48,7 +54,7 @@ pub(crate) struct Answer {
 impl Rest {
     /// A client without a token.
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, token: None }
+        Self { address, token: None, source: None }
     }
 
     /// The same client with this token.
@@ -58,7 +64,12 @@ impl Rest {
 
     /// The same client without a token.
     pub(crate) fn anonymous(&self) -> Self {
-        Self::new(self.address)
+        Self { token: None, ..self.clone() }
+    }
+
+    /// The same client at another address of this machine.
+    pub(crate) fn at(&self, source: Ipv4Addr) -> Self {
+        Self { source: Some(source), ..self.clone() }
     }
 
     /// Begins a GET.
@@ -88,7 +99,7 @@ impl Rest {
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        Call { address: self.address, request, body: Bytes::new() }
+        Call { address: self.address, source: self.source, request, body: Bytes::new() }
     }
 
     /// Sends these bytes as they are and gives all that comes back until the server closes or is silent for
@@ -139,10 +150,10 @@ impl Call {
     /// # Panics
     /// After [`LIMIT`].
     pub(crate) async fn try_send(self) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>> {
-        let Self { address, request, body } = self;
+        let Self { address, source, request, body } = self;
         let request = request.body(Full::new(body))?;
         let exchange = async {
-            let stream = TokioIo::new(TcpStream::connect(address).await?);
+            let stream = TokioIo::new(connect(address, source).await?);
             let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await?;
             let exchange = async move {
                 let (head, body) = sender.send_request(request).await?.into_parts();
@@ -155,6 +166,13 @@ impl Call {
         };
         timeout(LIMIT, exchange).await.expect("the server answers within the limit")
     }
+}
+
+async fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect(address).await };
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((source, 0).into())?;
+    socket.connect(address).await
 }
 
 // === impl Answer ===

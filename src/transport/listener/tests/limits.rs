@@ -136,3 +136,28 @@ async fn requests_beyond_the_limit_of_streams_wait() {
     assert_eq!(answer(async { first.await.unwrap() }).await, ok("done"));
     assert_eq!(answer(async { second.await.unwrap() }).await.0, StatusCode::OK);
 }
+
+/// More than fits into the sockets' buffers: its rest stays in the server.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_disconnected() {
+    let config = ListenerConfig { answer_timeout: SHORT, ..patient() };
+    let server = TestServer::start(config, None).await;
+    let _http1 = server.socket_with(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    let mut http2 = server.http2(server.socket().await).await;
+    let unread = within(http2.requests.send_request(get_request("/large"))).await.unwrap();
+
+    server.drained().await;
+
+    assert!(within(unread.into_body().collect()).await.is_err(), "it was cut");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_is_left_alone() {
+    let config = ListenerConfig { answer_timeout: Duration::from_secs(5), ..patient() };
+    let server = TestServer::start(config, None).await;
+    let mut client = server.http2(server.socket().await).await;
+    for _ in 0..2 {
+        let (status, body) = answer(client.requests.send_request(get_request("/large"))).await;
+        assert_eq!((status, body.len()), (StatusCode::OK, LARGE));
+    }
+}

@@ -35,6 +35,9 @@ use super::{ConnectionInfo, ListenerConfig, Tls, connection::TrackedExecutor};
 /// A limit that the listener waits for in these tests.
 const SHORT: Duration = Duration::from_millis(100);
 
+/// What `/large` answers with, in bytes.
+const LARGE: usize = 32 << 20;
+
 /// Waits for something that must come, on a busy machine too.
 async fn within<F: Future>(future: F) -> F::Output {
     timeout(Duration::from_secs(20), future).await.expect("it comes in time")
@@ -175,6 +178,7 @@ fn routes(gate: Arc<Gate>) -> Router {
                 Body::from(info.peer_certificates.first().unwrap().to_vec())
             }),
         )
+        .route("/large", get(async || Body::from(vec![b'x'; LARGE])))
         .route(
             "/slow",
             get(move || {

@@ -1,0 +1,90 @@
+//! Answers that nobody takes: they stay in the server's memory, and there is an end of room for them.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use h2::{
+    RecvStream,
+    client::{self, SendRequest},
+};
+use prost::Message as _;
+use serde_json::json;
+use superserve::proto::v1::ResolveSecretsRequest;
+use tokio::{net::TcpStream, task::JoinSet};
+
+use crate::harness::{Database, eventually, grpc_web::frame, server::Server};
+
+/// As many streams as one connection may have.
+const A_CONNECTION: usize = 100;
+
+/// What all clients may leave, and what the answers of one connection add to it, in bytes.
+const ROOM: usize = 64 << 20;
+const AN_ANSWER: usize = 4 * 60_000;
+
+/// A connection that takes no answers: its window for them is closed.
+async fn connect(server: &Server, clients: &mut JoinSet<()>) -> SendRequest<Bytes> {
+    let socket = TcpStream::connect(server.address()).await.unwrap();
+    let (requests, connection) =
+        client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(socket).await.unwrap();
+    clients.spawn(async move { drop(connection.await) });
+    requests
+}
+
+/// Asks for all values of an agent; gives the gRPC status if it is refused, else an answer that is not taken.
+async fn resolve(
+    requests: &SendRequest<Bytes>,
+    token: &str,
+    agent: &str,
+) -> Result<http::Response<RecvStream>, String> {
+    let request = http::Request::post("http://x/superserve.secrets.v1.RuntimeService/ResolveSecrets")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"));
+    let mut requests = requests.clone().ready().await.unwrap();
+    let (answer, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    let message = ResolveSecretsRequest { agent_id: agent.to_owned(), ..Default::default() };
+    body.send_data(frame(&message.encode_to_vec()).into(), true).unwrap();
+    let answer = answer.await.unwrap();
+    match answer.headers().get("grpc-status") {
+        Some(status) => Err(status.to_str().unwrap().to_owned()),
+        None => Ok(answer),
+    }
+}
+
+#[tokio::test]
+async fn untaken_answers_have_an_end_of_room() {
+    let server = Server::start(Database::Sqlite);
+    let agent = server.deploy("demo").await;
+    let secrets: HashMap<_, _> = (0..4).map(|n| (format!("K{n}"), "x".repeat(60_000))).collect();
+    server.set(&agent, &json!(secrets)).await;
+    let token = server.token(&["secrets:resolve"], &[]).await;
+    let before = server.resident_bytes();
+    let mut clients = JoinSet::new();
+    let (mut left, mut refused, mut connections) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROOM / AN_ANSWER / A_CONNECTION + 3 {
+        let requests = connect(&server, &mut clients).await;
+        let answers = (0..A_CONNECTION).map(|_| resolve(&requests, &token, &agent));
+        for answer in join_all(answers).await {
+            match answer {
+                Ok(answer) => left.push(answer),
+                Err(status) => refused.push(status),
+            }
+        }
+        connections.push(requests);
+    }
+    assert!(left.len() * AN_ANSWER <= ROOM + 2 * A_CONNECTION * AN_ANSWER, "{} answers", left.len());
+    assert!(!refused.is_empty() && refused.iter().all(|status| status == "14"), "{refused:?}");
+    let grown = server.resident_bytes().saturating_sub(before);
+    // Buffers of answers are up to twice as large as the answers
+    assert!(grown < 4 * ROOM as u64, "{grown} bytes");
+    let shed = server.rest().get("/v1/agents").send().await;
+    assert_eq!((shed.status.as_u16(), shed.refusal()), (503, ("Service unavailable".to_owned(), json!({}))));
+    assert_eq!(server.ops().get("/livez").send().await.status, 200);
+
+    // Once they are given up there is room again
+    drop((left, connections));
+    clients.shutdown().await;
+    let answered = async || (server.rest().get("/v1/agents").send().await.status == 200).then_some(());
+    eventually("room", answered).await;
+}

@@ -1,0 +1,55 @@
+//! What idle connections cost, and that nobody is kept out by them. `docs/performance.md` has the figures.
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use h2::client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{net::TcpStream, task::JoinSet};
+
+use crate::harness::{Database, environment, server::Server};
+
+/// How many are held, where the environment does not say otherwise.
+const COUNT: usize = 500;
+
+/// On their way at a time.
+const AT_A_TIME: usize = 100;
+
+/// More than this is a buffer for each, in whatever way it was built.
+const BYTES_AT_MOST: u64 = 64 * 1024;
+
+#[tokio::test]
+#[expect(clippy::print_stderr, reason = "the figure is for who measures")]
+async fn idle_connections_are_held() {
+    let count = environment("SUPERSERVE_TEST_CONNECTIONS").map_or(COUNT, |n| n.parse().expect("a number"));
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("no more than the maximum");
+    let server = Server::start(Database::Sqlite);
+    assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
+    let before = server.resident_bytes();
+    let mut clients = JoinSet::new();
+    let mut opened: Vec<_> = stream::iter(0..count)
+        .map(|_| async {
+            let socket = TcpStream::connect(server.address()).await.expect("it accepts");
+            client::handshake(socket).await.expect("it speaks HTTP/2")
+        })
+        .buffered(AT_A_TIME)
+        .map(|(requests, connection): (client::SendRequest<Bytes>, _)| {
+            // Answers the server's pings, so that it stays
+            clients.spawn(async move { drop(connection.await) });
+            requests
+        })
+        .collect()
+        .await;
+    // Each is seen to be served
+    for requests in &mut opened {
+        let mut ready = requests.clone().ready().await.expect("it is open");
+        let request = http::Request::get("http://x/v1/agents").body(()).unwrap();
+        let (answer, _body) = ready.send_request(request, true).expect("it is open");
+        assert_eq!(answer.await.expect("an answer").status(), 401);
+    }
+    let each = server.resident_bytes().saturating_sub(before) / u64::try_from(count).unwrap();
+    eprintln!("{count} idle connections: {each} bytes each");
+    assert!(each < BYTES_AT_MOST, "{each} bytes a connection");
+    assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
+    assert_eq!(clients.len(), count, "all are held");
+}
