@@ -8,7 +8,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Wipes what is given back to it: also what libraries have copied of values, whose types wipe nothing.
 #[global_allocator]
-static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> = zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
+static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
+    zeroizing_alloc::ZeroAlloc(mimalloc::MiMalloc);
 
 fn main() -> io::Result<ExitCode> {
     superserve::telemetry::tell_panics_by_place();

@@ -74,7 +74,6 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
     let asks_for_certificates = sockets.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let identities = Identities::load(config.identities, asks_for_certificates)?;
-    let shutdown_timeout = config.shutdown_timeout;
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
@@ -115,7 +114,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     ));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
-    background.spawn(async move { house.keep_house(&tasks).await });
+    background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });
     tracing::info!(address = %address, "listening");
     tracing::info!(address = %ops_address, "ops listening");
     Ok(Running {
@@ -129,7 +128,7 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         stop_ops,
         serving,
         background,
-        shutdown_timeout,
+        shutdown_timeout: config.shutdown_timeout,
     })
 }
 

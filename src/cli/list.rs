@@ -75,8 +75,7 @@ pub(super) async fn print<L: Listing<COLUMNS>, const COLUMNS: usize>(
     output: &mut Output,
 ) -> Result<bool, Failure> {
     let mut sheet = Sheet::new(listing, output);
-    let more =
-        client.each_page(limit, |token| listing.page(client, token), |rows| sheet.add(&rows)).await?;
+    let more = client.each_page(limit, |token| listing.page(client, token), |rows| sheet.add(&rows)).await?;
     let printed = sheet.end(more)?;
     if more && !output.json {
         output.talk(format!("There are more than these {printed}: see them with --limit."));
@@ -111,7 +110,8 @@ impl<'s, L: Listing<COLUMNS>, const COLUMNS: usize> Sheet<'s, L, COLUMNS> {
                 self.output.part(&self.opening())?;
             }
             for row in rows {
-                let row = format!("    {}", format!("{:#}", self.listing.document(row)).replace('\n', "\n    "));
+                let row =
+                    format!("    {}", format!("{:#}", self.listing.document(row)).replace('\n', "\n    "));
                 if let Some(before) = self.last.replace(row) {
                     self.output.part(&format!("{before},"))?;
                 }
@@ -125,7 +125,10 @@ impl<'s, L: Listing<COLUMNS>, const COLUMNS: usize> Sheet<'s, L, COLUMNS> {
     }
 
     fn opening(&self) -> String {
-        let agent = self.listing.agent().map(|agent| format!("\n  \"agent_id\": {},", Value::from(agent.id.as_str())));
+        let agent = self
+            .listing
+            .agent()
+            .map(|agent| format!("\n  \"agent_id\": {},", Value::from(agent.id.as_str())));
         format!("{{{}\n  \"{}\": [", agent.unwrap_or_default(), L::NAME)
     }
 
@@ -137,7 +140,8 @@ impl<'s, L: Listing<COLUMNS>, const COLUMNS: usize> Sheet<'s, L, COLUMNS> {
                 self.output.part(&format!("{last}\n  ]{more}\n}}"))?;
             }
             (true, None) => {
-                let agent = self.listing.agent().map(|agent| ("agent_id".to_owned(), agent.id.as_str().into()));
+                let agent =
+                    self.listing.agent().map(|agent| ("agent_id".to_owned(), agent.id.as_str().into()));
                 let nothing = [(L::NAME.to_owned(), Value::Array(Vec::new()))];
                 let more = more.then(|| ("more".to_owned(), Value::from(true)));
                 let members = agent.into_iter().chain(nothing).chain(more);
@@ -209,7 +213,9 @@ mod tests {
             let rows: Vec<_> = rows.iter().map(|row| Numbers.document(row)).collect();
             format!("{:#}\n", json!({"more": true, "numbers": rows}))
         };
-        for pages in [&[&[1_u32, 2, 3][..]][..], &[&[1], &[], &[2, 3]], &[&[], &[1, 2], &[3], &[]], &[&[]], &[]] {
+        for pages in
+            [&[&[1_u32, 2, 3][..]][..], &[&[1], &[], &[2, 3]], &[&[], &[1, 2], &[3], &[]], &[&[]], &[]]
+        {
             let captured = Captured::default();
             printed(pages, true, &mut captured.json_output());
             let read: Value = serde_json::from_str(&captured.stdout()).unwrap();

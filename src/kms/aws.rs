@@ -106,9 +106,8 @@ impl FromStr for KeyArn {
         let parts: Vec<_> = text.split(':').collect();
         let ["arn", partition, "kms", region, account, resource] = parts[..] else { return Err(wrong) };
         let id = resource.strip_prefix("key/").ok_or(wrong)?;
-        let is_name = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
+        let is_name =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if ![partition, region, account, id].into_iter().all(is_name) {
             return Err(wrong);
         }
@@ -132,7 +131,7 @@ impl AwsKms {
             None => key.endpoint()?,
         };
         let by_service_account = AssumeRoleWithWebIdentityCredentialProvider::default()
-            .with_region(&key.region)
+            .with_region(key.region.clone())
             .with_regional_sts_endpoint();
         let credentials = DefaultCredentialProvider::builder().web_identity(by_service_account).build();
         let context = Context::new().with_env(OsEnv).with_file_read(Files).with_http_send(http.clone());
@@ -156,10 +155,9 @@ impl AwsKms {
             .body(())
             .map_err(|error| unavailable(format!("--aws-kms-endpoint: {error}")))?;
         let mut parts = request.into_parts().0;
-        self.signer
-            .sign(&mut parts, None)
-            .await
-            .map_err(|error| unavailable(format!("there are no AWS credentials to call KMS with: {error}")))?;
+        self.signer.sign(&mut parts, None).await.map_err(|error| {
+            unavailable(format!("there are no AWS credentials to call KMS with: {error}"))
+        })?;
         self.http.send(Request::from_parts(parts, Bytes::copy_from_slice(&body))).await
     }
 }
@@ -298,7 +296,9 @@ mod tests {
             body: Zeroizing::new(body.as_bytes().to_vec()),
         };
         assert!(is_no_match(&answer(r#"{"__type":"InvalidCiphertextException"}"#)));
-        assert!(is_no_match(&answer(r#"{"__type":"com.amazonaws.kms#IncorrectKeyException","message":"m"}"#)));
+        assert!(is_no_match(&answer(
+            r#"{"__type":"com.amazonaws.kms#IncorrectKeyException","message":"m"}"#
+        )));
         for other in [r#"{"__type":"DisabledException"}"#, "{}", "", "InvalidCiphertextException"] {
             assert!(!is_no_match(&answer(other)), "{other}");
         }

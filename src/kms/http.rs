@@ -86,7 +86,8 @@ impl Http {
             ProviderError::Unavailable(format!("the key provider at {host} does not answer: {why}"))
         };
         let exchange = async {
-            let response = self.0.request(request.map(Full::new)).await.map_err(|error| no_answer(&causes(&error)))?;
+            let response =
+                self.0.request(request.map(Full::new)).await.map_err(|error| no_answer(&causes(&error)))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), LARGEST).collect().await;
             let body = body.map_err(|error| no_answer(&error))?.to_bytes();

@@ -220,7 +220,7 @@ impl Transient for Error {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unauthenticated,
         Self::PermissionDenied,
         Self::AgentNotFound,

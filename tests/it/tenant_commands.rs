@@ -8,11 +8,7 @@ use superserve::proto::v1::{CreateTokenRequest, ListAgentsRequest, WatchSecretsR
 use tonic::{Code, Request};
 
 use crate::harness::{
-    Database, LIMIT, eventually,
-    fixtures::secrets_of,
-    on_each_database,
-    rest::Rest,
-    server::Server,
+    Database, LIMIT, eventually, fixtures::secrets_of, on_each_database, rest::Rest, server::Server,
     steps::audit,
 };
 
@@ -140,7 +136,11 @@ async fn a_platform_calls_for_every_tenant(database: Database) {
     let more = admin.tokens.clone().create_token(grant(&["agents:read", "tenants:all"])).await.unwrap_err();
     assert_eq!(more.code(), Code::PermissionDenied);
     let admin = server.rest();
-    assert_eq!(get(&admin, &agents[0], &first).await.status, 403, "the admin of the default tenant is one of many");
+    assert_eq!(
+        get(&admin, &agents[0], &first).await.status,
+        403,
+        "the admin of the default tenant is one of many"
+    );
 }
 
 async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
@@ -202,7 +202,11 @@ async fn seed(server: &Server, tenant: &str, agents: usize) {
     let mut rows = String::new();
     for number in 0..agents {
         let comma = if number == 0 { "" } else { "," };
-        write!(rows, "{comma}('agt_{tenant}{number:06}','{tenant}','seed-{number:06}','[]',0,'kek_none',{key},1,1)").unwrap();
+        write!(
+            rows,
+            "{comma}('agt_{tenant}{number:06}','{tenant}','seed-{number:06}','[]',0,'kek_none',{key},1,1)"
+        )
+        .unwrap();
     }
     let rows = rows.replace("agt_ten_", "agt_");
     let columns = "id,tenant_id,name,required_secrets,revision,kek_id,wrapped_key,created_at,updated_at";
@@ -219,7 +223,8 @@ async fn a_deletion_that_was_killed_is_taken_up(database: Database) {
     seed(&server, &id, usize::try_from(MANY).unwrap()).await;
     let sql = server.backdoor().await;
     let left = async || {
-        let row = sql.row("SELECT COUNT(*) AS n FROM agents WHERE tenant_id = $1", [id.as_str().into()]).await;
+        let row =
+            sql.row("SELECT COUNT(*) AS n FROM agents WHERE tenant_id = $1", [id.as_str().into()]).await;
         row.try_get::<i64>("", "n").unwrap()
     };
     let mut running = server.setup().begin_in_vain(&["tenants", "delete", &id, "--yes"]);

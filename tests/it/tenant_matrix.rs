@@ -4,7 +4,8 @@
 //! names an agent or a token in its request gets one of the other tenant.
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MethodDescriptor, Value, prost::Message as _,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MethodDescriptor, Value,
+    prost::Message as _,
 };
 use serde_json::json;
 use superserve::proto::FILE_DESCRIPTOR_SET;
@@ -14,8 +15,7 @@ use tonic_types::StatusExt as _;
 use crate::harness::{
     Database, LIMIT,
     fixtures::ALL_SCOPES,
-    grpc_web,
-    on_each_database,
+    grpc_web, on_each_database,
     rest::Rest,
     server::Server,
     steps::{audit, resolve},
@@ -70,7 +70,8 @@ impl Tenant {
         let agents = rest.get("/v1/agents").send().await.text();
         let secrets = rest.get(&format!("/v1/agents/{}/secrets?view=full", self.agent)).send().await.text();
         let trail = audit(&grpc, "").await;
-        let tokens = grpc.tokens.clone().list_tokens(superserve::proto::v1::ListTokensRequest::default()).await;
+        let tokens =
+            grpc.tokens.clone().list_tokens(superserve::proto::v1::ListTokensRequest::default()).await;
         format!("{agents} {secrets} {trail:?} {:?}", tokens.unwrap().into_inner())
     }
 }
@@ -106,12 +107,11 @@ fn request(method: &MethodDescriptor, target: &Target<'_>) -> Vec<u8> {
             _ if is_token(&field) => text(target.token),
             "key" => text(&format!("{MARK}_KEY")),
             "name" => text("theirs"),
-            "secrets" if field.is_map() => {
-                Value::Map([(MapKey::String("A".to_owned()), text("x"))].into())
-            }
+            "secrets" if field.is_map() => Value::Map([(MapKey::String("A".to_owned()), text("x"))].into()),
             _ => continue,
         };
-        let value = if field.is_list() && field.kind() == Kind::String { Value::List(vec![value]) } else { value };
+        let value =
+            if field.is_list() && field.kind() == Kind::String { Value::List(vec![value]) } else { value };
         message.set_field(&field, value);
     }
     message.encode_to_vec()

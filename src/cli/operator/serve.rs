@@ -14,7 +14,7 @@ use crate::{
 
 /// Serves until SIGTERM or SIGINT, then drains. SIGHUP has keyring, certificates and identities read again.
 pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
-    close_memory().map_err(|error| failed(&error))?;
+    close_memory().and_then(|()| keep_pages_small()).map_err(|error| failed(&error))?;
     app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
     let config = settings.check(&context.environment)?;
@@ -31,6 +31,11 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
 fn close_memory() -> io::Result<()> {
     setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Where the system backs memory by pages of 2 MiB, half of what an idle server has would be their unused rest.
+fn keep_pages_small() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_thp_disable(true)?)
 }
 
 /// What an operator sees first: where it is, and after the first start, where the token is and what to

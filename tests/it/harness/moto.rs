@@ -88,10 +88,7 @@ impl Moto {
         let answer = Rest::new(self.address)
             .post("/")
             .header("x-amz-target", &format!("TrentService.{action}"))
-            .header(
-                "authorization",
-                &format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"),
-            )
+            .header("authorization", &format!("AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"))
             .json(body)
             .send()
             .await;

@@ -81,9 +81,9 @@ pub(super) fn certificates(
 ) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| pem_error(setting, path, "certificate", error))?;
+        .map_err(|error| pem_error(setting, path, "certificate", &error))?;
     if certificates.is_empty() {
-        return Err(pem_error(setting, path, "certificate", pem::Error::NoItemsFound));
+        return Err(pem_error(setting, path, "certificate", &pem::Error::NoItemsFound));
     }
     Ok(certificates)
 }
@@ -93,7 +93,7 @@ pub(super) fn pem_error(
     setting: &'static str,
     path: &Path,
     wanted: &'static str,
-    error: pem::Error,
+    error: &pem::Error,
 ) -> TlsError {
     let path = path.to_path_buf();
     if let pem::Error::NoItemsFound = error {

@@ -153,7 +153,7 @@ impl Current {
         let chain = certificates(CERT, &files.cert, &contents.cert)?;
         let leaf = chain.first().cloned();
         let key = PrivateKeyDer::from_pem_slice(&contents.key)
-            .map_err(|error| pem_error(KEY, &files.key, "private key", error))?;
+            .map_err(|error| pem_error(KEY, &files.key, "private key", &error))?;
         let mut server = builder.with_single_cert(chain, key).map_err(|source| TlsError::Identity {
             cert: files.cert.clone(),
             key: files.key.clone(),
