@@ -165,7 +165,9 @@ impl FaultCode {
             Self::NotInFuture => "must be in the future",
             Self::PreviousNameTaken => "is the name of a previous value that is still given out",
             Self::TokenEnded => "is revoked or has expired: create another token instead",
-            Self::TokenReplaced => "was rotated already: rotate the token that replaced it, the newest of its name",
+            Self::TokenReplaced => {
+                "was rotated already: rotate the token that replaced it, the newest of its name"
+            }
         }
     }
 }

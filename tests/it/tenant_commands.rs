@@ -179,7 +179,8 @@ async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
         assert_eq!(left, 0, "{table}: with its data key go its values");
     }
     let uses = async || {
-        let of_tenant = "SELECT COUNT(*) AS n FROM token_uses JOIN tokens ON id = token_id WHERE tenant_id = $1";
+        let of_tenant =
+            "SELECT COUNT(*) AS n FROM token_uses JOIN tokens ON id = token_id WHERE tenant_id = $1";
         sql.row(of_tenant, [id.as_str().into()]).await.try_get::<i64>("", "n").unwrap()
     };
     assert_eq!(uses().await, 0);

@@ -77,7 +77,8 @@ fn print_text(output: &mut Output, text: &str, document: &Value, hint: String) -
 
 /// A token for programs: all but its text, and when it was used, which only a list tells.
 pub(super) fn document(token: &Token) -> Value {
-    let Token { id, name, scopes, agent_ids, email, created_at, expires_at, revoked_at, last_used_at: _ } = token;
+    let Token { id, name, scopes, agent_ids, email, created_at, expires_at, revoked_at, last_used_at: _ } =
+        token;
     json!({
         "id": id,
         "name": name,
