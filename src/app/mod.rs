@@ -15,6 +15,7 @@ pub mod tenants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
@@ -44,7 +45,7 @@ use crate::{
     },
 };
 
-/// How long what runs beside the calls may take to end.
+/// How long what runs beside the calls may take to end, all in all.
 const BACKGROUND_END: Duration = Duration::from_secs(4);
 
 /// A server that runs.
@@ -96,22 +97,9 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
-    serving.spawn(listener::serve(
-        public,
-        tls,
-        front,
-        sockets.listener.clone(),
-        stop.clone(),
-        serving.clone(),
-    ));
-    background.spawn(listener::serve(
-        ops,
-        None,
-        ops_router,
-        sockets.listener,
-        stop_ops.clone(),
-        background.clone(),
-    ));
+    let door = sockets.listener;
+    serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
+    background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
     background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });
@@ -142,11 +130,13 @@ impl Running {
         health::set(&self.health, ServingStatus::NotServing).await;
         self.stop.cancel();
         self.serving.close();
-        let drained = tokio::time::timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
+        let drained = timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
         self.stop_ops.cancel();
-        let left = tokio::time::timeout(BACKGROUND_END, self.service.leave()).await.is_ok();
         self.background.close();
-        let ended = tokio::time::timeout(BACKGROUND_END, self.background.wait()).await.is_ok();
+        let (service, background, end) = (self.service, self.background, Instant::now() + BACKGROUND_END);
+        // With the service goes the last who could write
+        let left = timeout_at(end, async move { service.leave().await }).await.is_ok();
+        let ended = timeout_at(end, background.wait()).await.is_ok();
         tracing::info!(drained, left, "stopped");
         drained && ended
     }

@@ -181,6 +181,5 @@ mod tests {
         assert_eq!(check(&["--listen", "[::1]:1"]), Ok(()));
         assert!(check(&["--tls-cert", "c.pem"]).unwrap_err().contains("--tls-key"));
         assert!(check(&["--tls-client-ca", "c.pem"]).unwrap_err().contains("--tls-cert"));
-        assert!(check(&["--identities", "i.toml"]).unwrap_err().contains("--tls-client-ca"));
     }
 }

@@ -284,7 +284,7 @@ mod tests {
             (3, "", 3, "give either agents"),
             (3, "agents = []", 3, "agents: name at least one"),
             (3, "agents = [\"a\"]", 3, "\"a\" is no agent's id"),
-            (3, "agents = \"all\"\nscope = 1", 7, "unknown field `scope`"),
+            (3, "agents = \"all\"\nscope = 1", 8, "unknown field `scope`"),
         ] {
             let (at, said) = rule(changed, to);
             assert!(said.contains(words), "{to}: {said}");

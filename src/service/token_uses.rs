@@ -92,13 +92,13 @@ mod tests {
         for (bits, at) in [(1, 5), (2, 9), (1, 7), (1, 6)] {
             uses.note(&token(bits), Timestamp(at));
         }
-        let mut taken = uses.take();
-        taken.sort();
-        assert_eq!(taken, [(token(1), Timestamp(7)), (token(2), Timestamp(9))]);
+        let mut first = uses.take();
+        first.sort();
+        assert_eq!(first, [(token(1), Timestamp(7)), (token(2), Timestamp(9))]);
         assert!(uses.take().is_empty());
         // What is put back is no later than what came meanwhile
         uses.note(&token(1), Timestamp(8));
-        for (token, at) in &taken {
+        for (token, at) in &first {
             uses.note(token, *at);
         }
         let mut again = uses.take();

@@ -102,7 +102,7 @@ async fn postgres_gets_no_key_by_itself() {
 fn the_keyring_is_made_shown_and_added_to() {
     let setup = Server::with(Database::Sqlite);
     let missing = setup.run(&["keys", "status"]);
-    assert!(missing.code != 0 && missing.stderr.contains("--keyring"), "{}", missing.stderr);
+    assert!(missing.code != 0 && missing.stderr.contains("--database-url"), "{}", missing.stderr);
     let made = setup.run(&["keys", "generate"]);
     let keyring = setup.keyring();
     assert!(made.stderr.contains(keyring.to_str().unwrap()) && made.stdout.is_empty(), "{made:?}");

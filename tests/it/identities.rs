@@ -230,7 +230,7 @@ async fn a_watch_ends_with_what_vouches_for_its_caller_and_with_its_rules() {
     let rules = rule(&format!("sub = {SUBJECT:?}"), &scopes, "\"all\"");
     let issuer =
         issuer_of_file(&server, &[&key], &rules).replace("audiences", "clock_skew_seconds = 0\naudiences");
-    take_rules(&server, &[issuer.clone()]).await;
+    take_rules(&server, std::slice::from_ref(&issuer)).await;
     let admin = server.grpc().await;
     let watch = async |claims: &Value| {
         let mut runtime = admin.token(&key.sign(claims)).runtime;
@@ -285,7 +285,7 @@ async fn faulty_rules_are_refused_with_their_line_and_change_nothing() {
     let key = SigningKey::p256("k1");
     let good =
         issuer_of_file(&server, &[&key], &rule(&format!("sub = {SUBJECT:?}"), &["agents:read"], "\"all\""));
-    take_rules(&server, &[good.clone()]).await;
+    take_rules(&server, std::slice::from_ref(&good)).await;
     let rest = server.rest().token(&key.sign(&claims(SUBJECT)));
     for (faulty, said) in [
         (

@@ -46,9 +46,10 @@ impl Known {
             let path = setup.data_dir().join(file);
             std::fs::write(&path, key_set(keys)).unwrap();
             format!(
-                "[[issuers]]\nissuer = {name:?}\naudiences = [\"superserve\"]\njwks_file = {path:?}\n\
+                "[[issuers]]\nissuer = {name:?}\naudiences = [\"superserve\"]\njwks_file = \"{}\"\n\
                  [[issuers.rules]]\nclaims = {{ sub = {SUBJECT:?} }}\ntenant = \"ten_default\"\n\
-                 scopes = [\"agents:read\"]\nagents = \"all\"\n"
+                 scopes = [\"agents:read\"]\nagents = \"all\"\n",
+                path.display()
             )
         };
         let issuers = [
@@ -236,7 +237,13 @@ async fn a_token_has_one_form() {
     ] {
         known.refuses(claims, &known.key.sign_texts("ES256", header, claims)).await;
     }
-    let token = sign(good);
+}
+
+#[tokio::test]
+async fn a_token_is_three_parts_in_one_header() {
+    let known = Known::start();
+    let text = claims(&json!({})).to_string();
+    let token = known.key.sign_texts("ES256", r#"{"alg":"ES256","kid":"k1"}"#, &text);
     let long = claims(&json!({"more": "x".repeat(8000)}));
     for (what, token) in [
         ("oversized", known.key.sign(&long)),

@@ -143,17 +143,11 @@ async fn a_spiffe_certificate_resolves_an_agent(database: Database) {
     assert!(!log.contains("value-of-the-key"));
 }
 
-#[tokio::test]
-async fn forged_and_foreign_certificates_are_nobody() {
-    let house = House::new(Database::Sqlite, &[]);
-    let agent = house.agent("demo").await;
+/// Those that get no connection: rustls refuses them, whatever they name.
+fn refused(house: &House) -> Vec<(&'static str, Issued)> {
     let issue = |change: &dyn Fn(&mut CertificateParams)| house.clients.issue_with(change);
-    let svid = |uris: &'static [&str]| move |params: &mut CertificateParams| as_svid(params, uris);
-    let runner = svid(&[RUNNER]);
-    assert_eq!(house.status(&issue(&runner)).await, Some(200), "what the others are forgeries of");
-
-    // No connection: rustls refuses them, whatever they name
-    let refused = [
+    let runner = |params: &mut CertificateParams| as_svid(params, &[RUNNER]);
+    vec![
         ("of another authority", Authority::new().issue_with(runner)),
         (
             "expired",
@@ -183,18 +177,15 @@ async fn forged_and_foreign_certificates_are_nobody() {
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             }),
         ),
-    ];
-    for (what, certificate) in &refused {
-        assert_eq!(house.status(certificate).await, None, "{what}");
-        let called = match house.authority.channel(&house.server, Some(certificate)).await {
-            Ok(channel) => resolve(&channel, &agent).await,
-            Err(_refused) => Err(Code::Unavailable),
-        };
-        assert!(called.is_err() && called != Err(Code::Unauthenticated), "{what}: {called:?}");
-    }
+    ]
+}
 
-    // A connection, and nobody on it
-    let nobody = [
+/// Those that get a connection, and are nobody on it.
+fn nobody(house: &House) -> Vec<(&'static str, Issued)> {
+    let issue = |change: &dyn Fn(&mut CertificateParams)| house.clients.issue_with(change);
+    let svid = |uris: &'static [&str]| move |params: &mut CertificateParams| as_svid(params, uris);
+    let runner = svid(&[RUNNER]);
+    vec![
         ("no names", issue(&svid(&[]))),
         ("two URIs", issue(&svid(&[RUNNER, "spiffe://prod.example/ns/agents/sa/other"]))),
         ("the same URI twice", issue(&svid(&[RUNNER, RUNNER]))),
@@ -237,8 +228,25 @@ async fn forged_and_foreign_certificates_are_nobody() {
                 params.key_usages.push(KeyUsagePurpose::KeyCertSign);
             }),
         ),
-    ];
-    for (what, certificate) in &nobody {
+    ]
+}
+
+#[tokio::test]
+async fn forged_and_foreign_certificates_are_nobody() {
+    let house = House::new(Database::Sqlite, &[]);
+    let agent = house.agent("demo").await;
+    assert_eq!(house.status(&house.svid(RUNNER)).await, Some(200), "what the others are forgeries of");
+
+    for (what, certificate) in &refused(&house) {
+        assert_eq!(house.status(certificate).await, None, "{what}");
+        let called = match house.authority.channel(&house.server, Some(certificate)).await {
+            Ok(channel) => resolve(&channel, &agent).await,
+            Err(_refused) => Err(Code::Unavailable),
+        };
+        assert!(called.is_err() && called != Err(Code::Unauthenticated), "{what}: {called:?}");
+    }
+
+    for (what, certificate) in &nobody(&house) {
         for alpn in ["h2", "http/1.1"] {
             let answer = house.authority.get(&house.server, alpn, Some(certificate), None).await.unwrap();
             assert_eq!(answer.status(), 401, "{what}");

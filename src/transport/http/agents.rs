@@ -30,11 +30,11 @@ struct DeployBody {
     #[schema(min_length = 1, max_length = 128)]
     name: String,
     /// The command that runs it.
-    #[schema(max_length = 4096)]
+    #[schema(max_length = 4096, pattern = "^[^\\x00]*$")]
     command: Option<String>,
     /// What a run requires.
-    #[schema(required = false, max_items = 100)]
-    required_secrets: Vec<RequiredBody>,
+    #[schema(max_items = 100)]
+    required_secrets: Option<Vec<RequiredBody>>,
 }
 
 /// An agent.
@@ -82,21 +82,22 @@ enum RequiredBody {
 #[schema(as = TypedRequiredSecret)]
 struct TypedRequired {
     /// The key.
+    #[schema(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
     name: String,
     /// What it is for and where to get one.
     #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false, max_length = 1024)]
+    #[schema(required = false, max_length = 1024, value_type = Option<String>)]
     description: String,
     /// A regular expression (RE2 syntax) that a value must match somewhere.
     #[serde(skip_serializing_if = "String::is_empty")]
-    #[schema(required = false, max_length = 512)]
+    #[schema(required = false, max_length = 512, value_type = Option<String>)]
     pattern: String,
     /// The least number of characters of a value.
     #[serde(skip_serializing_if = "Option::is_none")]
     min_length: Option<u32>,
     /// A run may start without it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    #[schema(required = false)]
+    #[schema(required = false, value_type = Option<bool>)]
     optional: bool,
 }
 
@@ -138,7 +139,7 @@ pub(super) async fn deploy(
 #[utoipa::path(
     get, path = "/v1/agents", operation_id = "ListAgents", tag = "agents",
     params(
-        ("limit" = Option<u32>, Query, description = "How many at most; 100 if not given, and never more.", minimum = 1),
+        ("limit" = Option<u64>, Query, description = "How many at most; 100 if not given, and never more.", minimum = 1),
         ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before."),
         ("name" = Option<String>, Query, description = "Only the agent of exactly this name."),
     ),

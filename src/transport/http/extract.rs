@@ -81,9 +81,9 @@ impl Query {
 
     /// The page size asked for as `limit`, from 1; 0 if it is not given.
     pub(super) fn limit(&self) -> Result<u32, Error> {
-        match self.get("limit") {
-            "" => Ok(0),
-            text => text
+        match self.0.iter().find(|(key, _)| key == "limit") {
+            None => Ok(0),
+            Some((_, text)) => text
                 .parse()
                 .ok()
                 .filter(|limit| *limit > 0)

@@ -154,7 +154,7 @@ pub fn set_without_service(body: &[u8]) -> Option<String> {
     get, path = "/v1/agents/{agent_id}/secrets", operation_id = "ListSecrets", tag = "secrets",
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
-        ("view" = Option<String>, Query, description = "`full` adds the revision and the metadata of each key."),
+        ("view" = Option<String>, Query, pattern = "^(full|keys)?$", description = "`full` adds the revision and the metadata of each key."),
     ),
     responses((status = 200, description = "The keys.", body = ListBody, headers(("ETag" = String, description = "The agent's revision."))), ReadErrors),
 )]

@@ -67,12 +67,6 @@ impl Moto {
         self.relay.lose_clients();
     }
 
-    /// Takes the key out of use, or back into it.
-    pub(crate) async fn enable_key(&self, is_enabled: bool) {
-        let action = if is_enabled { "EnableKey" } else { "DisableKey" };
-        self.admin(action, &json!({"KeyId": self.key})).await;
-    }
-
     /// A server that wraps by the key.
     pub(crate) fn settings(&self, setup: Setup) -> Setup {
         setup
