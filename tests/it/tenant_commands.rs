@@ -171,8 +171,8 @@ async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
     let mut watch = grpc.runtime.clone().watch_secrets(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().revision, 1);
 
-    let used = "INSERT INTO token_uses (token_id, used_at) SELECT id, 1 FROM tokens WHERE tenant_id = ";
-    server.backdoor().await.run(&format!("{used}'{id}'")).await;
+    let insert = "INSERT INTO token_uses (token_id, used_at) SELECT id, 1 FROM tokens WHERE tenant_id = ";
+    server.backdoor().await.run(&format!("{insert}'{id}'")).await;
 
     let unasked = server.setup().run(&["tenants", "delete", "going"]).failed(1);
     let lost = format!("'going' ({id}) with 1 agent(s), 2 secret(s) and 1 valid token(s), for ever?");

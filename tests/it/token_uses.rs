@@ -167,9 +167,10 @@ async fn an_identity_is_no_token_of_ours(database: Database) {
     std::fs::write(&keys, key_set(&[&key])).unwrap();
     let issuer = format!(
         "[[issuers]]\nissuer = \"https://issuer.example\"\naudiences = [\"superserve\"]\n\
-         jwks_file = {keys:?}\nalgorithms = [\"EdDSA\"]\n\
+         jwks_file = \"{keys}\"\nalgorithms = [\"EdDSA\"]\n\
          [[issuers.rules]]\nclaims = {{ sub = \"one\" }}\ntenant = \"ten_default\"\nscopes = [\"agents:read\"]\n\
-         agents = \"all\"\n"
+         agents = \"all\"\n",
+        keys = keys.display()
     );
     let path = write_rules(setup.data_dir(), &[issuer]);
     let mut server = setup.env("SUPERSERVE_IDENTITIES", &path).start();
