@@ -6,7 +6,8 @@ use std::{env, error::Error, fs, path::PathBuf};
 const FILES: [&str; 5] = ["agents", "audit", "runtime", "secrets", "tokens"];
 
 /// Messages that carry a value or a token: `src/proto/redacted.rs` writes their `Debug` by hand.
-const REDACTED: [&str; 3] = ["SetSecretsRequest", "ResolveSecretsResponse", "CreateTokenResponse"];
+const REDACTED: [&str; 4] =
+    ["SetSecretsRequest", "ResolveSecretsResponse", "CreateTokenResponse", "RotateTokenResponse"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

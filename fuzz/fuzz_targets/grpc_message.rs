@@ -9,7 +9,7 @@ use superserve::{
     domain::{AgentId, AgentName, Limits, SecretName, SecretValue, Timestamp, TokenGrant, TokenId},
     proto::v1::{
         CreateTokenRequest, DeleteSecretRequest, DeployAgentRequest, ListAuditEventsRequest, ResolveSecretsRequest,
-        ResolveSecretsResponse, RevokeTokenRequest, SetSecretsRequest,
+        ResolveSecretsResponse, RevokeTokenRequest, RotateTokenRequest, SetSecretsRequest,
     },
 };
 
@@ -62,6 +62,7 @@ fuzz_target!(|data: &[u8]| {
         _ => {
             drop(decoded::<DeleteSecretRequest>(bytes));
             drop(decoded::<ListAuditEventsRequest>(bytes));
+            drop(decoded::<RotateTokenRequest>(bytes));
         }
     }
 });

@@ -12,8 +12,8 @@
 //! | `input`, `terminal`, `output`, `list`, `render`, `usage` | what a person types and reads |
 //! | `dotenv` | `.env` files |
 //!
-//! Values and tokens are never printed, with one exception each for `tokens create` and `tokens generate`,
-//! whose purpose it is. Not even a usage error repeats an argument that may hold one: see `usage`.
+//! Values and tokens are never printed, with one exception each for `tokens create`, `tokens rotate` and `tokens
+//! generate`, whose purpose it is. Not even a usage error repeats an argument that may hold one: see `usage`.
 
 mod agents;
 mod audit;
@@ -82,7 +82,7 @@ enum Command {
     /// Make, list and delete tenants
     #[command(subcommand)]
     Tenants(operator::TenantsCommand),
-    /// Create, list and revoke API tokens
+    /// Create, list, rotate and revoke API tokens
     #[command(subcommand)]
     Tokens(tokens::Tokens),
     /// Keep a token in `~/.superserve/auth.json` for the other commands

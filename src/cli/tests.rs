@@ -25,6 +25,8 @@ async fn usage_errors_are_local() {
         &["tokens", "create"],
         &["tokens", "create", "--name", "n", "--scope", "secrets:steal"],
         &["tokens", "create", "--name", "n", "--expires-in", "soon"],
+        &["tokens", "rotate", "n"],
+        &["tokens", "rotate", "tok_1", "--overlap", "soon"],
         &["audit", "a", "--limit", "0"],
         &["completions", "tcsh"],
     ] {
@@ -88,6 +90,7 @@ async fn help_and_version_are_data() {
 async fn every_command_of_the_client_speaks_json_and_needs_a_server() {
     for args in [
         &["tokens", "list"][..],
+        &["tokens", "rotate", "tok_1"],
         &["whoami"],
         &["agents", "list"],
         &["agents", "get", "a"],

@@ -31,6 +31,8 @@ pub enum Action {
     TokenCreate,
     /// A token was revoked.
     TokenRevoke,
+    /// A token was replaced by another.
+    TokenRotate,
 }
 
 /// Where a call came from.
@@ -112,7 +114,7 @@ impl Weigh for AuditEvent {
 }
 
 impl Action {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::AgentDeploy,
         Self::AgentDelete,
         Self::SecretsSet,
@@ -124,6 +126,7 @@ impl Action {
         Self::TenantDelete,
         Self::TokenCreate,
         Self::TokenRevoke,
+        Self::TokenRotate,
     ];
 
     /// The stable word.
@@ -141,6 +144,7 @@ impl Action {
             Self::TenantDelete => "tenant.delete",
             Self::TokenCreate => "token.create",
             Self::TokenRevoke => "token.revoke",
+            Self::TokenRotate => "token.rotate",
         }
     }
 }

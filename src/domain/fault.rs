@@ -72,6 +72,10 @@ pub enum FaultCode {
     NotInFuture,
     /// A kept previous value and a key would have the same name.
     PreviousNameTaken,
+    /// The token is revoked, or has expired.
+    TokenEnded,
+    /// Another token has replaced this one already.
+    TokenReplaced,
 }
 
 // === impl Fault ===
@@ -126,6 +130,8 @@ impl FaultCode {
             Self::UnknownScope => "unknown_scope",
             Self::NotInFuture => "not_in_future",
             Self::PreviousNameTaken => "previous_name_taken",
+            Self::TokenEnded => "token_ended",
+            Self::TokenReplaced => "token_replaced",
         }
     }
 
@@ -158,6 +164,10 @@ impl FaultCode {
             Self::UnknownScope => "is not a scope",
             Self::NotInFuture => "must be in the future",
             Self::PreviousNameTaken => "is the name of a previous value that is still given out",
+            Self::TokenEnded => "is revoked or has expired: create another token instead",
+            Self::TokenReplaced => {
+                "was rotated already: rotate the token that replaced it, the newest of its name"
+            }
         }
     }
 }

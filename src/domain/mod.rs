@@ -45,7 +45,7 @@ pub use id::{AgentId, EventId, IdempotencyKey, KekId, RunId, TenantId, TokenId, 
 pub use identity::{Identity, IdentityName};
 pub use limits::Limits;
 pub use page::{Page, PageRequest, Weigh};
-pub use principal::{AgentScope, Principal, Scope, TokenGrant, TokenRecord};
+pub use principal::{AgentScope, ListedToken, Principal, Scope, TokenGrant, TokenRecord};
 pub use secret::{SecretMetadata, SecretName, SecretValue};
 pub use spiffe::{SpiffeId, SpiffeIdError, check_segment, check_trust_domain};
 pub use tenant::{Tenant, TenantName};

@@ -28,7 +28,7 @@ pub enum Scope {
     SecretsWrite,
     /// Call for other tenants too. Only an operator's command grants it, or who has it himself.
     TenantsAll,
-    /// Create, list and revoke tokens, granting any scope of the tenant.
+    /// Create, list, rotate and revoke tokens, granting any scope of the tenant.
     TokensAdmin,
 }
 
@@ -69,6 +69,15 @@ pub struct TokenRecord {
     pub created_at: Timestamp,
     /// When it was revoked; `None` means it was not.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// A token as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedToken {
+    /// The token.
+    pub token: TokenRecord,
+    /// When it was last used, to within a minute; `None` if it never was, or before that was kept.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// Who calls: made from a token that was found to be valid or from an [`Identity`](super::Identity), and from nothing
@@ -229,6 +238,12 @@ impl Weigh for TokenRecord {
             AgentScope::Only(ids) => ids.iter().map(|id| id.as_str().len() + 8).sum(),
         };
         self.grant.name.len() + self.grant.email.len() + agents + 32 * self.grant.scopes.len() + 128
+    }
+}
+
+impl Weigh for ListedToken {
+    fn weight(&self) -> usize {
+        self.token.weight()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::v1::{CreateTokenResponse, ResolveSecretsResponse, SetSecretsRequest};
+use super::v1::{CreateTokenResponse, ResolveSecretsResponse, RotateTokenResponse, SetSecretsRequest};
 
 const REDACTED: &str = "[redacted]";
 
@@ -47,6 +47,17 @@ impl fmt::Debug for CreateTokenResponse {
     }
 }
 
+impl fmt::Debug for RotateTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token, text: _, previous } = self;
+        f.debug_struct("RotateTokenResponse")
+            .field("token", token)
+            .field("text", &REDACTED)
+            .field("previous", previous)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,7 +68,8 @@ mod tests {
         let set = SetSecretsRequest { secrets: env.clone().into(), ..Default::default() };
         let resolved = ResolveSecretsResponse { env: env.into(), revision: 1, not_modified: false };
         let token = CreateTokenResponse { token: None, text: "sentinel".to_owned() };
-        let printed = format!("{set:?}{resolved:?}{token:?}");
+        let rotated = RotateTokenResponse { text: "sentinel".to_owned(), ..Default::default() };
+        let printed = format!("{set:?}{resolved:?}{token:?}{rotated:?}");
         assert!(!printed.contains("sentinel"), "{printed}");
     }
 }

@@ -1,6 +1,6 @@
 //! What each replica does beside its calls: nothing is kept of a value before once its overlap has ended, data keys come
-//! under its primary key, the others know of it and of its keys, the keys of issuers are kept fresh, and those who watch
-//! are informed.
+//! under its primary key, the others know of it and of its keys, the keys of issuers are kept fresh, it is written when
+//! tokens were used, and those who watch are informed.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -37,6 +37,7 @@ impl Service {
             self.attend(),
             self.keep_data_keys(),
             self.rewrap(),
+            self.keep_token_uses(),
             closing.run_until_cancelled(self.parts.identities.keep_fresh()),
         );
     }

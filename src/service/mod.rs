@@ -27,10 +27,12 @@ mod page_token;
 mod plan;
 mod rewrap;
 mod roll;
+mod rotate_token;
 mod runtime;
 mod secrets;
 mod set_secrets;
 mod tenants;
+mod token_uses;
 mod tokens;
 mod watch;
 
@@ -58,6 +60,7 @@ pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use rewrap::{Rewrapping, rewrap_all};
 pub use roll::{begin_to_use, who_wraps_by};
+pub use rotate_token::Rotated;
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
@@ -94,6 +97,7 @@ struct Inner {
     agents_done: AtomicU64,
     watched: watch::Watched,
     heavy: heavy::Heavy,
+    token_uses: token_uses::TokenUses,
 }
 
 /// What the operations work with.
@@ -151,6 +155,7 @@ impl Service {
             agents_done: AtomicU64::default(),
             watched,
             heavy,
+            token_uses: token_uses::TokenUses::default(),
         };
         Self { parts: Arc::new(parts) }
     }

@@ -9,7 +9,7 @@ use crate::{
     store::{PreviousSecret, SealedSecret, StoredSecret},
 };
 
-/// The longest time for which a previous value is given out: 30 days.
+/// The longest time for which a previous value is given out, or a token that was replaced is good: 30 days.
 const MAX_SECONDS: usize = 30 * 24 * 60 * 60;
 
 /// What a set does to values before.
@@ -44,11 +44,11 @@ enum What {
     Replaced,
 }
 
-/// What is wrong with the time, in microseconds, for which previous values are to be given out.
-pub(super) fn fault_of_time(previous_for: Option<i64>) -> Option<Fault> {
+/// What is wrong with the time, in microseconds, for which what was before is to be good, as this field has it.
+pub(super) fn fault_of_time(field: &str, micros: Option<i64>) -> Option<Fault> {
     let longest = Timestamp(0).plus_seconds(i64::try_from(MAX_SECONDS).unwrap_or(i64::MAX)).0;
-    let is_wrong = previous_for.is_some_and(|micros| !(0..=longest).contains(&micros));
-    is_wrong.then(|| Fault::over("previous_for", FaultCode::OutOfRange, MAX_SECONDS))
+    let is_wrong = micros.is_some_and(|micros| !(0..=longest).contains(&micros));
+    is_wrong.then(|| Fault::over(field, FaultCode::OutOfRange, MAX_SECONDS))
 }
 
 /// A value as the one before.

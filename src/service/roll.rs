@@ -53,10 +53,15 @@ impl Service {
         joined
     }
 
-    /// Leaves its place, after the last call.
+    /// Leaves its place, after the last call, and nothing that only it knows.
     pub async fn leave(&self) {
-        if let Err(error) = self.parts.store.forget_server(&self.parts.name).await {
+        let forgotten = self.parts.store.forget_server(&self.parts.name);
+        let (forgotten, written) = tokio::join!(forgotten, self.write_token_uses());
+        if let Err(error) = forgotten {
             tracing::debug!(%error, "the others will think for a while that this server is there");
+        }
+        if let Err(error) = written {
+            tracing::warn!(%error, "when tokens were used in the last minute is not written");
         }
     }
 

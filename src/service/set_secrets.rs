@@ -105,7 +105,7 @@ impl Service {
             checked.faults.push(fault);
             None
         });
-        checked.faults.extend(overlap::fault_of_time(previous_for));
+        checked.faults.extend(overlap::fault_of_time("previous_for", previous_for));
         let call = call.clone();
         let prepared = Arc::new(PreparedSet {
             call,

@@ -8,8 +8,8 @@ use ring::digest::{SHA256, digest};
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::{
     domain::{
-        Action, AgentScope, Origin, Principal, Scope, SpiffeId, TenantId, Timestamp, TokenGrant, TokenId,
-        TokenRecord, TokenText,
+        Action, AgentScope, ListedToken, Origin, Principal, Scope, SpiffeId, TenantId, Timestamp, TokenGrant,
+        TokenId, TokenRecord, TokenText,
     },
     identity::Refusal,
 };
@@ -41,8 +41,10 @@ impl Service {
             return Box::pin(self.identify(text)).await;
         };
         let token = self.parts.store.token_by_hash(&hash(&text)).await?;
-        let token = token.filter(|token| token.is_valid_at(self.parts.clock.now()));
-        token.map(|token| Principal { token }).ok_or(Error::Unauthenticated)
+        let now = self.parts.clock.now();
+        let token = token.filter(|token| token.is_valid_at(now)).ok_or(Error::Unauthenticated)?;
+        self.parts.token_uses.note(&token.id, now);
+        Ok(Principal { token })
     }
 
     /// Finds out whom an issuer vouches for.
@@ -88,12 +90,7 @@ impl Service {
         let now = self.parts.clock.now();
         let grant =
             TokenGrant::new(name, &scopes, &agent_ids, email, expires_at, now).map_err(Error::Invalid)?;
-        if !call.principal.token.grant.agents.covers(&grant.agents) {
-            return Err(Error::PermissionDenied { required: Scope::TokensAdmin });
-        }
-        if grant.scopes.contains(&Scope::TenantsAll) {
-            call.needs(Scope::TenantsAll)?;
-        }
+        call.may_grant(&grant)?;
         if let AgentScope::Only(agents) = &grant.agents {
             for agent in agents {
                 self.parts.store.agent(call.tenant(), agent).await?.ok_or(Error::AgentNotFound)?;
@@ -137,7 +134,7 @@ impl Service {
         call: &Call,
         size: u32,
         token: &str,
-    ) -> Result<PageOf<TokenRecord>, Error> {
+    ) -> Result<PageOf<ListedToken>, Error> {
         call.needs_tokens_of_all()?;
         let page = page_token::request(size, token, |text| decode_cursor(&text))?;
         let page = self.parts.store.tokens(call.tenant(), &page).await?;

@@ -42,6 +42,7 @@ mod secrets;
 mod servers;
 mod sqlite;
 mod tenants;
+mod token_uses;
 mod tokens;
 mod transaction;
 mod writer;

@@ -4,12 +4,12 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait as _, EntityTrait as _, PaginatorTrait as _, QueryFilter as _, QueryOrder as _,
     QuerySelect as _, RelationTrait as _,
-    sea_query::{JoinType, OnConflict},
+    sea_query::{JoinType, OnConflict, Query},
 };
 
 use super::{
     Error, Store, Tx,
-    entity::{agent, secret, tenant, token},
+    entity::{agent, secret, tenant, token, token_use},
 };
 use crate::domain::{AgentId, Page, PageRequest, Tenant, TenantId, TenantName, Timestamp};
 
@@ -161,11 +161,18 @@ impl Tx {
         Ok(marked.rows_affected > 0)
     }
 
-    /// Takes away a tenant that goes.
+    /// Takes away a tenant that goes, and when its tokens were used.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn forget_tenant(&self, id: &TenantId) -> Result<(), Error> {
+        let mut tokens = Query::select();
+        tokens
+            .column(token::Column::Id)
+            .from(token::Entity)
+            .and_where(token::Column::TenantId.eq(id.as_str()));
+        let uses = token_use::Entity::delete_many();
+        uses.filter(token_use::Column::TokenId.in_subquery(tokens)).exec(&self.0).await?;
         let going = tenant::Entity::delete_many().filter(tenant::Column::Id.eq(id.as_str()));
         going.filter(tenant::Column::DeletedAt.is_not_null()).exec(&self.0).await?;
         Ok(())

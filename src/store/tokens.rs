@@ -3,13 +3,20 @@
 use std::sync::Arc;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, sea_query::OnConflict,
+    ActiveValue::Set,
+    ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _, Value,
+    sea_query::{Expr, OnConflict},
 };
 
-use super::{Error, Store, Tx, entity::token, sqlite};
+use super::{
+    Error, Store, Tx,
+    entity::{token, token_use},
+    sqlite,
+};
 use crate::domain::{
-    AgentId, AgentScope, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId, TokenRecord,
+    AgentId, AgentScope, ListedToken, Page, PageRequest, Scope, TenantId, Timestamp, TokenGrant, TokenId,
+    TokenRecord,
 };
 
 /// PostgreSQL's expression that makes a text of a token's row: JSON.
@@ -79,8 +86,10 @@ impl Store {
         &self,
         tenant: &TenantId,
         page: &PageRequest<(Timestamp, TokenId)>,
-    ) -> Result<Page<TokenRecord, (Timestamp, TokenId)>, Error> {
-        let mut query = token::Entity::find().filter(token::Column::TenantId.eq(tenant.as_str()));
+    ) -> Result<Page<ListedToken, (Timestamp, TokenId)>, Error> {
+        let mut query = token::Entity::find()
+            .find_also_related(token_use::Entity)
+            .filter(token::Column::TenantId.eq(tenant.as_str()));
         if let Some((at, id)) = &page.after {
             let same_time = token::Column::CreatedAt.eq(at.0).and(token::Column::Id.lt(id.as_str()));
             query = query.filter(Condition::any().add(token::Column::CreatedAt.lt(at.0)).add(same_time));
@@ -91,9 +100,12 @@ impl Store {
             .limit(page.size + 1)
             .all(&self.reader)
             .await?;
-        let records = rows.into_iter().map(of_model).collect::<Result<_, _>>()?;
-        Ok(Page::from_overfull(records, page.size, |record: &TokenRecord| {
-            (record.created_at, record.id.clone())
+        let listed = rows.into_iter().map(|(row, used)| {
+            Ok(ListedToken { token: of_model(row)?, last_used_at: used.map(|used| Timestamp(used.used_at)) })
+        });
+        let listed = listed.collect::<Result<_, Error>>()?;
+        Ok(Page::from_overfull(listed, page.size, |ListedToken { token, .. }: &ListedToken| {
+            (token.created_at, token.id.clone())
         }))
     }
 }
@@ -122,6 +134,7 @@ impl Tx {
             created_at: Set(created_at.0),
             expires_at: Set(expires_at.map(|at| at.0)),
             revoked_at: Set(revoked_at.map(|at| at.0)),
+            replaced_by: Set(None),
         };
         let keep = OnConflict::column(token::Column::Hash).do_nothing().to_owned();
         let added = token::Entity::insert(row).on_conflict(keep).exec_without_returning(&self.0).await?;
@@ -151,6 +164,44 @@ impl Tx {
         let record = row.map(of_model).transpose()?;
         Ok(record.map(|record| (record, changed.rows_affected > 0)))
     }
+
+    /// Reads a tenant's token, which nobody else changes until the transaction ends, and says whether another has
+    /// replaced it.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn lock_token(
+        &self,
+        tenant: &TenantId,
+        id: &TokenId,
+    ) -> Result<Option<(TokenRecord, bool)>, Error> {
+        let found = token::Entity::find_by_id(id.as_str())
+            .filter(token::Column::TenantId.eq(tenant.as_str()))
+            .lock_exclusive()
+            .one(&self.0)
+            .await?;
+        let read = |row: token::Model| {
+            let is_replaced = row.replaced_by.is_some();
+            Ok((of_model(row)?, is_replaced))
+        };
+        found.map(read).transpose()
+    }
+
+    /// Has another token take the place of one, which ends when its record says now.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn replace_token(&self, replaced: &TokenRecord, by: &TokenId) -> Result<(), Error> {
+        let time = |at: Option<Timestamp>| Expr::value(Value::BigInt(at.map(|at| at.0)));
+        token::Entity::update_many()
+            .col_expr(token::Column::ReplacedBy, Expr::value(by.as_str()))
+            .col_expr(token::Column::ExpiresAt, time(replaced.grant.expires_at))
+            .col_expr(token::Column::RevokedAt, time(replaced.revoked_at))
+            .filter(token::Column::Id.eq(replaced.id.as_str()))
+            .exec(&self.0)
+            .await?;
+        Ok(())
+    }
 }
 
 fn join(words: impl Iterator<Item = impl AsRef<str>>) -> String {
@@ -169,6 +220,7 @@ fn of_model(row: token::Model) -> Result<TokenRecord, Error> {
         created_at,
         expires_at,
         revoked_at,
+        replaced_by: _,
     } = row;
     to_record((id, tenant_id, name, scopes, agents, email, created_at, expires_at, revoked_at))
 }

@@ -115,12 +115,23 @@ fn tokens_and_sessions_are_one_document_each() {
     assert_eq!(document(&ci, &["logout"]), json!({"removed": false}));
 
     let list = document(&cli, &["tokens", "list"]);
-    let listed =
-        |list: &Value| list["tokens"].as_array().unwrap().iter().find(|token| token["id"] == id).cloned();
+    // When it was used is told by the list alone
+    let listed = |list: &Value| {
+        let mut token = list["tokens"].as_array().unwrap().iter().find(|token| token["id"] == id).cloned();
+        assert!(token.as_mut().unwrap().as_object_mut().unwrap().remove("last_used_at").is_some(), "{list}");
+        token
+    };
     assert_eq!(listed(&list).unwrap(), made["token"]);
     let revoked = document(&cli, &["tokens", "revoke", id]);
     assert!(revoked["token"]["revoked_at"].is_string(), "{revoked}");
     let list = document(&cli, &["tokens", "list"]);
     assert_eq!(listed(&list).unwrap(), revoked["token"]);
     assert!(!list.to_string().contains("ss_"), "{list}");
+
+    let made = document(&cli, &["tokens", "create", "--name", "cd", "--scope", "secrets:list"]);
+    let id = made["token"]["id"].as_str().unwrap();
+    let rotated = document(&cli, &["tokens", "rotate", id, "--overlap", "24h"]);
+    assert_eq!(members(&rotated), ["previous", "text", "token"]);
+    assert_eq!((&rotated["previous"]["id"], &rotated["token"]["name"]), (&made["token"]["id"], &json!("cd")));
+    assert!(rotated["previous"]["expires_at"].is_string(), "{rotated}");
 }

@@ -59,8 +59,10 @@ fn tables_and_records_are_as_documented() {
     assert_eq!(without_times(&ci.run(&["whoami"]).done()), format!("{token}\nTenant: ten_default"));
     let tokens = without_times(&cli.run(&["tokens", "list"]).done());
     let lines: Vec<_> = tokens.lines().collect();
-    assert_eq!(lines[..2], ["ID NAME CREATED ENDS SCOPES", &format!("{id} ci TIME TIME secrets:list")]);
-    assert!(lines[2].starts_with("tok_") && lines[2].contains(" TIME never agents:read,"), "{tokens}");
+    // Nothing is written yet of when they were used
+    let heading = "ID NAME CREATED LAST USED ENDS SCOPES";
+    assert_eq!(lines[..2], [heading, &format!("{id} ci TIME - TIME secrets:list")]);
+    assert!(lines[2].starts_with("tok_") && lines[2].contains(" TIME - never agents:read,"), "{tokens}");
 
     let events = without_times(&cli.run(&["audit", "b-agent"]).done());
     let lines: Vec<_> = events.lines().collect();

@@ -40,6 +40,7 @@ async fn each_refusal_says_what_to_do_next() {
             "error: AGENT is not well-formed: an id is \"agt_\" and letters and digits.\n",
         ),
         (&["tokens", "revoke", "tok_none"], 2, "error: Token not found.\nSee `superserve tokens list`.\n"),
+        (&["tokens", "rotate", "tok_none"], 2, "error: Token not found.\nSee `superserve tokens list`.\n"),
         (
             &["tokens", "create", "--name", ""],
             2,

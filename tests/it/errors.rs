@@ -9,7 +9,7 @@ use superserve::{
     domain::TokenText,
     proto::v1::{
         CreateTokenRequest, DeleteSecretRequest, GetAgentRequest, ListSecretsRequest, RevokeTokenRequest,
-        SetSecretsRequest, WhoAmIRequest,
+        RotateTokenRequest, SetSecretsRequest, WhoAmIRequest,
     },
 };
 use tonic::Code;
@@ -185,10 +185,21 @@ async fn what_is_not_there_is_not_found(database: Database) {
     let get = GetAgentRequest { agent_id: "agt_none".to_owned() };
     let delete = DeleteSecretRequest { agent_id: agent, key: "B".to_owned(), ..Default::default() };
     let revoke = RevokeTokenRequest { token_id: "tok_none".to_owned() };
+    let rotate = |id: &str| RotateTokenRequest { token_id: id.to_owned(), overlap: None };
     let refused = [
         (grpc.agents.get_agent(get).await.unwrap_err(), "AGENT_NOT_FOUND", "Agent not found"),
         (grpc.secrets.delete_secret(delete).await.unwrap_err(), "SECRET_NOT_FOUND", "Secret not found"),
         (grpc.tokens.revoke_token(revoke).await.unwrap_err(), "TOKEN_NOT_FOUND", "Token not found"),
+        (
+            grpc.tokens.rotate_token(rotate("tok_none")).await.unwrap_err(),
+            "TOKEN_NOT_FOUND",
+            "Token not found",
+        ),
+        (
+            grpc.tokens.rotate_token(rotate("ss_none")).await.unwrap_err(),
+            "TOKEN_NOT_FOUND",
+            "Token not found",
+        ),
     ];
     for (status, reason, detail) in refused {
         assert_eq!((status.code(), status.message()), (Code::NotFound, detail));

@@ -88,4 +88,6 @@ mod tls;
 mod tls_identity;
 mod tls_reload;
 mod tls_versions;
+mod token_rotation;
+mod token_uses;
 mod watch;

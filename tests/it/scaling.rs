@@ -21,7 +21,7 @@ use crate::harness::{
 
 /// Each table, what its primary key begins with, and its unique indexes beside that. A table of an agent begins with
 /// the agent; what is unique over all agents is named in `docs/scaling.md`.
-const TABLES: [(&str, &str, &[&str]); 10] = [
+const TABLES: [(&str, &str, &[&str]); 11] = [
     ("agents", "id", &["agents_tenant_name"]),
     ("audit_events", "agent_id", &[]),
     ("idempotency", "agent_id", &[]),
@@ -31,6 +31,7 @@ const TABLES: [(&str, &str, &[&str]); 10] = [
     ("secrets", "agent_id", &[]),
     ("servers", "id", &[]),
     ("tenants", "id", &["tenants_name"]),
+    ("token_uses", "token_id", &[]),
     ("tokens", "id", &["tokens_hash"]),
 ];
 

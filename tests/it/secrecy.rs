@@ -5,7 +5,7 @@
 
 use http::Method;
 use serde_json::json;
-use superserve::proto::v1::{ListTokensRequest, RevokeTokenRequest, SetSecretsRequest};
+use superserve::proto::v1::{ListTokensRequest, RevokeTokenRequest, RotateTokenRequest, SetSecretsRequest};
 use tempfile::TempDir;
 
 use crate::harness::{
@@ -73,8 +73,11 @@ async fn tokens_stay_inside(database: Database) {
     let (rest, grpc) = (server.rest(), server.grpc().await);
     let (kept, kept_text) = create_token(&grpc, &["agents:read"]).await;
     let (revoked, revoked_text) = create_token(&grpc, &["agents:read"]).await;
-    let mut said = Vec::new();
-    for text in [&kept_text, &revoked_text] {
+    let rotate = RotateTokenRequest { token_id: kept.id.clone(), overlap: Some(one_hour()) };
+    let rotated = grpc.clone().tokens.rotate_token(rotate).await.unwrap().into_inner();
+    let rotated_text = rotated.text.clone();
+    let mut said = vec![format!("{rotated:?}")];
+    for text in [&kept_text, &revoked_text, &rotated_text] {
         assert_eq!(rest.token(text).get("/v1/agents").send().await.status, 200);
         let refused = rest.token(text).get("/v1/agents/agt_1/secrets").send().await;
         let misplaced = rest.get(&format!("/v1/agents/{text}")).header("x-request-id", text).send().await;
@@ -87,8 +90,8 @@ async fn tokens_stay_inside(database: Database) {
     let listed = grpc.clone().tokens.list_tokens(ListTokensRequest::default()).await.unwrap();
     let metrics = server.ops().get("/metrics").send().await.text();
     said.push(format!("{refused:?}{listed:?}{metrics}{kept:?}{:?}", audit(&grpc, "").await));
-    let texts = [("kept", &*kept_text), ("revoked", &*revoked_text), ("first", server.admin_token())];
-    let search = Search::new(texts);
+    let texts = [("kept", &*kept_text), ("revoked", &*revoked_text), ("rotated", &*rotated_text)];
+    let search = Search::new(texts.into_iter().chain([("first", server.admin_token())]));
     let mut found = search.find("an answer", said.concat().as_bytes());
     found.extend(search.find_in_files(server.data_dir()));
     assert!(found.is_empty(), "{found:#?}");
@@ -96,6 +99,10 @@ async fn tokens_stay_inside(database: Database) {
         said.concat().contains(&revoked.id) && server.log().contains("\"request\""),
         "the search saw too little"
     );
+}
+
+fn one_hour() -> prost_types::Duration {
+    prost_types::Duration { seconds: 3600, nanos: 0 }
 }
 
 /// A server, an agent, and a text for each way in.

@@ -71,7 +71,7 @@ async fn tenants_never_meet(database: Database) {
     assert!(
         store.events(&mine, Some(&foreign), None, &PageRequest::new(0, None)).await.unwrap().rows.is_empty()
     );
-    let foreign_token = store.tokens(&theirs, &PageRequest::new(0, None)).await.unwrap().rows.remove(0);
+    let foreign_token = store.tokens(&theirs, &PageRequest::new(0, None)).await.unwrap().rows.remove(0).token;
     let revoked = store
         .write(move |tx| {
             let (tenant, id) = (tenant("mine"), foreign_token.id.clone());
@@ -79,7 +79,7 @@ async fn tenants_never_meet(database: Database) {
         })
         .await;
     assert!(revoked.unwrap().is_none());
-    let untouched = store.tokens(&theirs, &PageRequest::new(0, None)).await.unwrap().rows.remove(0);
+    let untouched = store.tokens(&theirs, &PageRequest::new(0, None)).await.unwrap().rows.remove(0).token;
     assert_eq!(untouched.revoked_at, None);
 }
 

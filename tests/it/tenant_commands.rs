@@ -158,7 +158,7 @@ async fn tokens_are_made_within_a_tenant(
 }
 
 async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
-    let server = Server::start(database);
+    let mut server = Server::start(database);
     let (id, token) = create(&server, "going");
     let rest = server.rest().token(&token);
     let (agent, kept) = (deploy(&rest, "demo").await, server.deploy("kept").await);
@@ -170,6 +170,9 @@ async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
     let request = WatchSecretsRequest { agent_id: agent.clone() };
     let mut watch = grpc.runtime.clone().watch_secrets(request).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().revision, 1);
+
+    let insert = "INSERT INTO token_uses (token_id, used_at) SELECT id, 1 FROM tokens WHERE tenant_id = ";
+    server.backdoor().await.run(&format!("{insert}'{id}'")).await;
 
     let unasked = server.setup().run(&["tenants", "delete", "going"]).failed(1);
     let lost = format!("'going' ({id}) with 1 agent(s), 2 secret(s) and 1 valid token(s), for ever?");
@@ -189,6 +192,12 @@ async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
         let left: i64 = sql.row(&query, [agent.as_str().into()]).await.try_get("", "n").unwrap();
         assert_eq!(left, 0, "{table}: with its data key go its values");
     }
+    let uses = async || {
+        let of_tenant =
+            "SELECT COUNT(*) AS n FROM token_uses JOIN tokens ON id = token_id WHERE tenant_id = $1";
+        sql.row(of_tenant, [id.as_str().into()]).await.try_get::<i64>("", "n").unwrap()
+    };
+    assert_eq!(uses().await, 0);
     let actions = "SELECT COUNT(*) AS n FROM audit_events WHERE agent_id = $1 AND action = 'agent.delete'";
     let recorded: i64 = sql.row(actions, [agent.as_str().into()]).await.try_get("", "n").unwrap();
     assert_eq!(recorded, 1);
@@ -196,6 +205,9 @@ async fn a_deleted_tenant_leaves_nothing_behind(database: Database) {
     let of_tenant = trail.iter().find(|event| event.action == "tenant.delete").unwrap();
     assert_eq!((of_tenant.subject.as_str(), of_tenant.actor.as_str()), (id.as_str(), "operator"));
     assert_eq!(server.keys(&kept).await, json!(["A", "B"]));
+    // Nor does the server bring back what it has noted of the tenant's tokens
+    assert!(server.stop().await.success());
+    assert_eq!(uses().await, 0);
 }
 
 /// Agents without secrets, in the tenant's rows only: they are to be many.

@@ -6,8 +6,8 @@ use serde_json::json;
 use superserve::proto::v1::{
     CheckRequiredSecretsRequest, CreateTokenRequest, DeleteAgentRequest, DeleteSecretRequest,
     DeployAgentRequest, GetAgentRequest, ListAgentsRequest, ListAuditEventsRequest, ListRunsRequest,
-    ListSecretsRequest, ListTokensRequest, ResolveSecretsRequest, RevokeTokenRequest, SetSecretsRequest,
-    WatchSecretsRequest,
+    ListSecretsRequest, ListTokensRequest, ResolveSecretsRequest, RevokeTokenRequest, RotateTokenRequest,
+    SetSecretsRequest, WatchSecretsRequest,
 };
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -85,6 +85,10 @@ async fn reaches_no_further(server: &Server, token: &str, own: &str, foreign: &s
         grpc.audit.list_audit_events(ListAuditEventsRequest::default()).await.map(drop),
         grpc.tokens.list_tokens(ListTokensRequest::default()).await.map(drop),
         grpc.tokens.revoke_token(RevokeTokenRequest { token_id: "tok_x".to_owned() }).await.map(drop),
+        grpc.tokens
+            .rotate_token(RotateTokenRequest { token_id: "tok_x".to_owned(), overlap: None })
+            .await
+            .map(drop),
         grpc.tokens.create_token(grant(&[])).await.map(drop),
         grpc.tokens.create_token(grant(&[foreign])).await.map(drop),
         grpc.tokens.create_token(grant(&[own, foreign])).await.map(drop),

@@ -78,17 +78,11 @@ fn report(output: &mut Output, made: CreateTokenResponse) -> Result<(), Failure>
     let CreateTokenResponse { token, text } = made;
     let text = Zeroizing::new(text);
     let token = token.unwrap_or_default();
-    let written = if output.json {
-        let document = json!({ "token": super::document(&token), "text": text.as_str() });
-        output.only_copy(&Zeroizing::new(format!("{document:#}")))
-    } else {
-        output.only_copy(&text)
-    };
-    written.map_err(|failure| {
-        failure.hint(format!("The token's text is lost: `superserve tokens revoke {}`.", token.id))
-    })?;
+    let document = json!({ "token": super::document(&token), "text": text.as_str() });
+    let hint = format!("The token's text is lost: `superserve tokens revoke {}`.", token.id);
+    super::print_text(output, &text, &document, hint)?;
     output.talk(super::describe(&token));
-    output.talk("The text on stdout is the token. Keep it now: it is not stored and cannot be shown again.");
+    output.talk(super::KEEP_IT);
     Ok(())
 }
 

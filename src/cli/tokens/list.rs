@@ -30,11 +30,11 @@ impl List {
     }
 }
 
-impl Listing<5> for List {
+impl Listing<6> for List {
     type Row = Token;
 
     const NAME: &'static str = "tokens";
-    const HEADING: [&'static str; 5] = ["ID", "NAME", "CREATED", "ENDS", "SCOPES"];
+    const HEADING: [&'static str; 6] = ["ID", "NAME", "CREATED", "LAST USED", "ENDS", "SCOPES"];
 
     async fn page(&self, client: &Client, page_token: String) -> Result<Page<Token>, Status> {
         let request = ListTokensRequest { page_token, ..ListTokensRequest::default() };
@@ -46,18 +46,23 @@ impl Listing<5> for List {
         "No tokens".to_owned()
     }
 
-    fn cells(&self, token: &Token) -> [String; 5] {
+    fn cells(&self, token: &Token) -> [String; 6] {
         let ends = match (&token.revoked_at, &token.expires_at) {
             (Some(revoked), _) => format!("revoked {revoked}"),
             (None, Some(expires)) => expires.to_string(),
             (None, None) => "never".to_owned(),
         };
         let created = render::time_text(token.created_at.as_ref());
-        [token.id.clone(), token.name.clone(), created, ends, token.scopes.join(",")]
+        let last_used = render::time_text(token.last_used_at.as_ref());
+        [token.id.clone(), token.name.clone(), created, last_used, ends, token.scopes.join(",")]
     }
 
     fn document(&self, token: &Token) -> Value {
-        super::document(token)
+        let mut document = super::document(token);
+        if let Some(members) = document.as_object_mut() {
+            members.insert("last_used_at".to_owned(), render::time(token.last_used_at.as_ref()));
+        }
+        document
     }
 }
 
@@ -72,8 +77,17 @@ mod tests {
         let token = Token { id: "tok_1".to_owned(), name: "ci".to_owned(), revoked_at, ..Default::default() };
         let captured = Captured::default();
         list::report(&List {}, &[token], false, &mut captured.output()).unwrap();
-        let lines = "ID     NAME  CREATED  ENDS                          SCOPES\n\
-                     tok_1  ci    -        revoked 1970-01-01T00:00:00Z\n";
+        let lines = "ID     NAME  CREATED  LAST USED  ENDS                          SCOPES\n\
+                     tok_1  ci    -        -          revoked 1970-01-01T00:00:00Z\n";
         assert_eq!(captured.stdout(), lines);
+    }
+
+    #[test]
+    fn the_last_use_is_shown() {
+        let last_used_at = Some(prost_types::Timestamp { seconds: 60, nanos: 0 });
+        let token = Token { id: "tok_1".to_owned(), last_used_at, ..Default::default() };
+        assert_eq!(List {}.cells(&token)[3], "1970-01-01T00:01:00Z");
+        assert_eq!(List {}.document(&token)["last_used_at"], "1970-01-01T00:01:00Z");
+        assert_eq!(List {}.document(&Token::default())["last_used_at"], Value::Null);
     }
 }

@@ -18,12 +18,8 @@ use crate::{
 #[derive(Args, Debug)]
 pub(crate) struct Revoke {
     /// The token's id, `tok_…`, as `tokens list` shows it; not its text
-    #[arg(value_parser = parse_id)]
+    #[arg(value_parser = super::parse_id)]
     token_id: TokenId,
-}
-
-fn parse_id(text: &str) -> Result<TokenId, &'static str> {
-    TokenId::parse(text).ok_or("an id begins with tok_, see `superserve tokens list`")
 }
 
 impl Revoke {

@@ -9,3 +9,4 @@ pub(super) mod key;
 pub(super) mod secret;
 pub(super) mod tenant;
 pub(super) mod token;
+pub(super) mod token_use;

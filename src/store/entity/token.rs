@@ -27,6 +27,8 @@ pub struct Model {
     pub expires_at: Option<i64>,
     /// Microseconds since the epoch; NULL for not.
     pub revoked_at: Option<i64>,
+    /// The token that a rotation has put in its place; NULL for none.
+    pub replaced_by: Option<String>,
 }
 
 /// Relations to other tables.

@@ -11,6 +11,7 @@ mod m20261123_000001_initial;
 mod m20261123_000002_previous;
 mod m20261126_000003_servers;
 mod m20261126_000004_tenants;
+mod m20261126_000005_tokens;
 
 /// All migrations, oldest first.
 pub(super) struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_000002_previous::Migration),
             Box::new(m20261126_000003_servers::Migration),
             Box::new(m20261126_000004_tenants::Migration),
+            Box::new(m20261126_000005_tokens::Migration),
         ]
     }
 }

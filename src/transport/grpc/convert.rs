@@ -2,7 +2,8 @@
 
 use crate::{
     domain::{
-        self, Agent, AgentScope, AuditEvent, AuditedSecret, RequiredSecret, SecretMetadata, TokenRecord,
+        self, Agent, AgentScope, AuditEvent, AuditedSecret, ListedToken, RequiredSecret, SecretMetadata,
+        TokenRecord,
     },
     proto::v1,
     service::ChangeKind,
@@ -85,7 +86,14 @@ pub(super) fn token(record: TokenRecord) -> v1::Token {
         created_at: Some(to_wire(created_at)),
         expires_at: expires_at.map(to_wire),
         revoked_at: revoked_at.map(to_wire),
+        last_used_at: None,
     }
+}
+
+/// A token of a list.
+pub(super) fn listed_token(listed: ListedToken) -> v1::Token {
+    let ListedToken { token: record, last_used_at } = listed;
+    v1::Token { last_used_at: last_used_at.map(to_wire), ..token(record) }
 }
 
 /// An audit event.

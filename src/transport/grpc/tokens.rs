@@ -6,9 +6,10 @@ use super::{check_members, convert, open};
 use crate::{
     proto::v1::{
         CreateTokenRequest, CreateTokenResponse, ListTokensRequest, ListTokensResponse, RevokeTokenRequest,
-        RevokeTokenResponse, WhoAmIRequest, WhoAmIResponse, tokens_service_server::TokensService,
+        RevokeTokenResponse, RotateTokenRequest, RotateTokenResponse, WhoAmIRequest, WhoAmIResponse,
+        tokens_service_server::TokensService,
     },
-    service::{NewToken, Service},
+    service::{NewToken, Rotated, Service},
     transport::{error::to_status, timestamp},
 };
 
@@ -34,8 +35,23 @@ impl TokensService for Service {
         let (call, ListTokensRequest { page_size, page_token }) = open(request)?;
         let size = convert::page_size(page_size);
         let page = self.list_tokens(&call, size, &page_token).await.map_err(|error| to_status(&error))?;
-        let tokens = page.rows.into_iter().map(convert::token).collect();
+        let tokens = page.rows.into_iter().map(convert::listed_token).collect();
         Ok(Response::new(ListTokensResponse { tokens, next_page_token: page.next_page_token }))
+    }
+
+    async fn rotate_token(
+        &self,
+        request: Request<RotateTokenRequest>,
+    ) -> Result<Response<RotateTokenResponse>, Status> {
+        let (call, RotateTokenRequest { token_id, overlap }) = open(request)?;
+        let overlap = overlap.map_or(0, timestamp::micros);
+        let rotated = self.rotate_token(&call, &token_id, overlap).await;
+        let Rotated { token, text, previous } = rotated.map_err(|error| to_status(&error))?;
+        Ok(Response::new(RotateTokenResponse {
+            token: Some(convert::token(token)),
+            text: text.expose().to_owned(),
+            previous: Some(convert::token(previous)),
+        }))
     }
 
     async fn revoke_token(
