@@ -2,7 +2,7 @@
 //! and Kubernetes' service accounts do, or an authority by a client certificate with a SPIFFE id; and what the operator's
 //! rules let him do.
 //!
-//! The rules are one file ([`file`]), read again while the server runs. Nothing of it is in the database, and
+//! The rules are one file ([`mod@file`]), read again while the server runs. Nothing of it is in the database, and
 //! nothing is looked up there. A token or a certificate is held against the rules anew at each call: that takes a fraction
 //! of a millisecond, so nothing of it is kept that could outlive it.
 //!
