@@ -8,8 +8,9 @@ use prost::Message;
 use superserve::{
     domain::{AgentId, AgentName, Limits, SecretName, SecretValue, Timestamp, TokenGrant, TokenId},
     proto::v1::{
-        CreateTokenRequest, DeleteSecretRequest, DeployAgentRequest, ListAuditEventsRequest, ResolveSecretsRequest,
-        ResolveSecretsResponse, RevokeTokenRequest, RotateTokenRequest, SetSecretsRequest,
+        CreateTokenRequest, DeleteSecretRequest, DeployAgentRequest, ListAuditEventsRequest,
+        ResolveSecretsRequest, ResolveSecretsResponse, RevokeTokenRequest, RotateTokenRequest,
+        SetSecretsRequest,
     },
 };
 
