@@ -1,13 +1,17 @@
 //! What the operations work with, from the settings and what is there.
 
+use std::sync::Arc;
+
 use super::{StartError, keyring_file, reload};
 use crate::{
     config::Storage,
     crypto::Random,
     domain::Limits,
     identity::Identities,
-    service::{Clock, Parts},
+    kms::{CallTimes, Measured},
+    service::{Clock, Parts, RemoteKey, Service},
     store::Store,
+    telemetry::Metrics,
 };
 
 /// The parts of a server of this name.
@@ -18,10 +22,23 @@ pub(super) async fn assembled(
     identities: Identities,
     limits: Limits,
     random: Random,
+    times: &CallTimes,
 ) -> Result<Parts, StartError> {
     let (clock, remote) = (Clock::system(), reload::remote_key(storage)?);
+    let remote = remote.map(|RemoteKey { id, provider }| {
+        let provider = Arc::new(Measured::new(provider, times.clone()));
+        RemoteKey { id, provider }
+    });
     let keyring = keyring_file::load_or_create(storage, remote.clone(), &store, &random, &clock).await?;
     let source = reload::source(storage, remote, &random);
     let data_keys_good_for = storage.keys.data_keys_good_for;
     Ok(Parts { store, name, identities, keyring, source, data_keys_good_for, random, clock, limits })
+}
+
+/// What is measured of all parts.
+pub(super) fn metrics(service: &Service, times: &CallTimes, is_encrypted: bool) -> Metrics {
+    Metrics::new(is_encrypted, |registry| {
+        service.register(registry);
+        times.register(registry);
+    })
 }

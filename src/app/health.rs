@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{service::Service, transport};
+use crate::{service::Service, telemetry::Metrics, transport};
 
 /// How often it is asked whether the server can still serve.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -18,7 +18,12 @@ pub(super) async fn set(health: &HealthReporter, status: ServingStatus) {
 }
 
 /// Keeps the health service true to what the server can do, until `stop`.
-pub(super) async fn watch(service: Service, health: HealthReporter, stop: CancellationToken) {
+pub(super) async fn watch(
+    service: Service,
+    health: HealthReporter,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let mut was_ready = true;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         let Some(answer) = stop.run_until_cancelled(service.ready()).await else { break };
@@ -29,6 +34,7 @@ pub(super) async fn watch(service: Service, health: HealthReporter, stop: Cancel
                 Err(why) => tracing::warn!(ready, "not ready: {why}"),
             }
             set(&health, if ready { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+            metrics.set_ready(ready);
             was_ready = ready;
         }
     }

@@ -36,9 +36,9 @@ use crate::{
     config::Checked,
     crypto::Random,
     identity::Identities,
+    kms::CallTimes,
     service::Service,
     store::Store,
-    telemetry::Metrics,
     transport::{
         Front,
         listener::{self, Tls},
@@ -86,21 +86,22 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     operate::bring_up_to_date(&store, &storage.store, auto_migrate).await?;
     let name = reload::server_name(&storage, sockets.listen);
     let random = Random::new();
-    let parts = assembled(name, &storage, store, identities.clone(), limits, random.clone()).await?;
+    let times = CallTimes::default();
+    let parts = assembled(name, &storage, store, identities.clone(), limits, random.clone(), &times).await?;
     let clock = parts.clock.clone();
     let service = Service::new(parts, stop.clone());
     service.join().await?;
     let first_token = first_run::ensure_admin(&service, &storage, bootstrap_token, &random).await?;
-    let metrics = Metrics::new(tls.is_some());
+    let metrics = assembly::metrics(&service, &times, tls.is_some());
     let files = Followed { tls: tls.clone(), identities, clock }.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
-    let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
+    let ops_router = ops::router(service.clone(), health.clone(), metrics.clone(), stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     let door = sockets.listener;
     serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
     background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
-    background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
+    background.spawn(health::watch(service.clone(), health.clone(), metrics.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
     background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });
     tracing::info!(address = %address, "listening");

@@ -56,6 +56,5 @@ async fn readyz(State(context): State<Context>) -> Response {
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
-    context.metrics.set_key_rotation(context.service.agents_left(), context.service.agents_done());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
 }

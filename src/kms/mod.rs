@@ -9,8 +9,10 @@
 mod aws;
 mod error;
 mod http;
+mod measured;
 mod transit;
 
 pub use aws::{AwsKms, AwsKmsConfig, KeyArn};
 pub use error::KmsError;
+pub use measured::{CallTimes, Measured};
 pub use transit::{Transit, TransitAuth, TransitConfig};

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Error, Service};
+use super::{Error, Service, measures::Unreadable};
 use crate::{
     crypto::{DataKey, Owner, ProviderError, WrappedKey},
     domain::{AgentId, TenantId},
@@ -106,6 +106,11 @@ impl DataKeys {
         }
     }
 
+    /// How many are kept.
+    pub(super) fn count(&self) -> u64 {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
     /// Forgets those that may not be used any more.
     fn sweep(&self) {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,6 +140,7 @@ impl Service {
             }
             Err(error @ ProviderError::DoesNotOpen) => {
                 tracing::error!(%agent, kek = %wrapped.kek, %error, "a data key does not open");
+                self.parts.measures.unreadable(Unreadable::DataKey);
                 Err(Error::DataLoss { agent: agent.clone(), key: String::new() })
             }
             Err(error) => Err(error.into()),

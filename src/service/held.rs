@@ -11,7 +11,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Error, KeyProblem, KeySet, Service, WantedKey};
+use super::{Error, KeyProblem, KeySet, Service, WantedKey, measures::Unreadable};
 use crate::{crypto::check_value_fingerprint, domain::KekId, store::KeyRow};
 
 /// At most so often is the keyring read again because a key is not in it.
@@ -186,6 +186,7 @@ impl Service {
             Err(Error::KeyUnavailable { agent: agent.clone(), kek: kek.clone() })
         } else {
             tracing::error!(%agent, %kek, "an agent's data key is wrapped by a key that the database does not know");
+            self.parts.measures.unreadable(Unreadable::DataKey);
             Err(Error::DataLoss { agent: agent.clone(), key: String::new() })
         }
     }

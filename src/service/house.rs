@@ -56,18 +56,6 @@ impl Service {
         }
     }
 
-    /// How many agents wait to come under this server's primary key, as it last looked.
-    #[must_use]
-    pub fn agents_left(&self) -> u64 {
-        self.parts.agents_left.load(Ordering::Relaxed)
-    }
-
-    /// How many agents this server has brought under its primary key.
-    #[must_use]
-    pub fn agents_done(&self) -> u64 {
-        self.parts.agents_done.load(Ordering::Relaxed)
-    }
-
     /// Wraps data keys anew where an older key than this server's primary wraps them. From newer ones none is taken:
     /// while keyrings are rolled out, two servers with different primaries would else go on undoing each other's work.
     async fn rewrap(&self) {

@@ -22,6 +22,7 @@ mod house;
 mod idempotency;
 mod key_set;
 mod keys;
+mod measures;
 mod overlap;
 mod page_token;
 mod plan;
@@ -56,6 +57,7 @@ pub use keys::{
     KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
     survey as survey_keys,
 };
+pub use measures::Nobody;
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use rewrap::{Rewrapping, rewrap_all};
@@ -66,6 +68,8 @@ pub use secrets::{Listing, Written};
 pub use set_secrets::{SetSecrets, SetSecretsAnswer};
 pub use tenants::Tenants;
 pub use tokens::NewToken;
+
+use measures::Unreadable;
 
 use crate::{
     crypto::{DataKey, Random, UnwrapError},
@@ -98,6 +102,7 @@ struct Inner {
     watched: watch::Watched,
     heavy: heavy::Heavy,
     token_uses: token_uses::TokenUses,
+    measures: measures::Measures,
 }
 
 /// What the operations work with.
@@ -156,6 +161,7 @@ impl Service {
             watched,
             heavy,
             token_uses: token_uses::TokenUses::default(),
+            measures: measures::Measures::default(),
         };
         Self { parts: Arc::new(parts) }
     }
@@ -177,6 +183,7 @@ impl Service {
             Some(Err(error)) => error,
             None => {
                 let kept = self.parts.data_keys.get(&wanted);
+                self.parts.measures.looked_for_data_key(kept.is_some());
                 return kept.ok_or_else(|| Error::KeyWanted(Box::new(wanted)));
             }
         };
@@ -184,6 +191,7 @@ impl Service {
             return Err(Error::KeyWanted(Box::new(wanted)));
         }
         tracing::error!(agent = %agent.id, kek = %agent.key.kek, %error, "a data key does not open");
+        self.parts.measures.unreadable(Unreadable::DataKey);
         Err(Error::DataLoss { agent: agent.id.clone(), key: String::new() })
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Call, Error, Kind, Service, secrets::open};
+use super::{Call, Error, Kind, Service, measures::Unreadable, secrets::open};
 use crate::{
     crypto::Fingerprint,
     domain::{
@@ -109,7 +109,9 @@ impl Service {
         let key = self.data_key(agent)?;
         let mut values = BTreeMap::new();
         for offer in &offers {
-            values.insert(offer.name.clone(), open(agent, &key, offer.secret, offer.version, offer.sealed)?);
+            let value = open(agent, &key, offer.secret, offer.version, offer.sealed);
+            let value = value.inspect_err(|_error| self.parts.measures.unreadable(Unreadable::Value))?;
+            values.insert(offer.name.clone(), value);
         }
         let mut event = self.event(call, Action::SecretsResolve, Some(&id))?;
         event.run_id.clone_from(run_id);

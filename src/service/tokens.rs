@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use ring::digest::{SHA256, digest};
 
-use super::{Call, Error, PageOf, Service, page_token};
+use super::{Call, Error, Nobody, PageOf, Service, page_token};
 use crate::{
     domain::{
         Action, AgentScope, ListedToken, Origin, Principal, Scope, SpiffeId, TenantId, Timestamp, TokenGrant,
@@ -41,8 +41,11 @@ impl Service {
             return Box::pin(self.identify(text)).await;
         };
         let token = self.parts.store.token_by_hash(&hash(&text)).await?;
+        let token = token.ok_or_else(|| self.refused(Nobody::Unknown))?;
         let now = self.parts.clock.now();
-        let token = token.filter(|token| token.is_valid_at(now)).ok_or(Error::Unauthenticated)?;
+        if let Some(nobody) = Nobody::with(&token, now) {
+            return Err(self.refused(nobody));
+        }
         self.parts.token_uses.note(&token.id, now);
         Ok(Principal { token })
     }
@@ -51,12 +54,18 @@ impl Service {
     async fn identify(&self, text: &str) -> Result<Principal, Error> {
         match self.parts.identities.identify(text, self.parts.clock.now()).await {
             Ok(identity) => Ok(Principal { token: Arc::new(identity.into_record()) }),
-            Err(Refusal::Unavailable { issuer }) => Err(Error::IssuerUnavailable { issuer }),
             Err(refusal) => {
                 tracing::debug!(%refusal, "a token of an issuer was refused");
-                Err(Error::Unauthenticated)
+                let refused = self.refused(Nobody::from(&refusal));
+                let Refusal::Unavailable { issuer } = refusal else { return Err(refused) };
+                Err(Error::IssuerUnavailable { issuer })
             }
         }
+    }
+
+    fn refused(&self, nobody: Nobody) -> Error {
+        self.note_nobody(nobody);
+        Error::Unauthenticated
     }
 
     /// Finds out who calls with a client certificate of this id, which was verified, and is good from `since` until `end`.
@@ -72,11 +81,13 @@ impl Service {
         let found = self.parts.identities.identify_workload(id, since, end);
         let token = found.map_err(|refusal| {
             tracing::debug!(%id, %refusal, "a client certificate makes nobody known");
-            Error::Unauthenticated
+            self.refused(Nobody::from(&refusal))
         })?;
         let token = token.into_record();
-        let is_valid = token.is_valid_at(self.parts.clock.now());
-        is_valid.then(|| Principal { token: Arc::new(token) }).ok_or(Error::Unauthenticated)
+        match Nobody::with(&token, self.parts.clock.now()) {
+            None => Ok(Principal { token: Arc::new(token) }),
+            Some(nobody) => Err(self.refused(nobody)),
+        }
     }
 
     /// Makes a token. Its text is returned here and kept nowhere.

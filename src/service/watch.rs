@@ -42,6 +42,7 @@ pub(super) struct Watched {
     tokens: Channels<TokenId, bool>,
     /// For how many watches there is room.
     room: Arc<Semaphore>,
+    most: usize,
 }
 
 /// What is known of a watched agent.
@@ -76,8 +77,14 @@ enum Caller {
 impl Watched {
     /// Nothing, with room for so many watches.
     pub(super) fn new(max_watches: usize) -> Self {
-        let room = Arc::new(Semaphore::new(max_watches.min(Semaphore::MAX_PERMITS)));
-        Self { agents: Channels::default(), tokens: Channels::default(), room }
+        let most = max_watches.min(Semaphore::MAX_PERMITS);
+        let room = Arc::new(Semaphore::new(most));
+        Self { agents: Channels::default(), tokens: Channels::default(), room, most }
+    }
+
+    /// How many watch.
+    pub(super) fn count(&self) -> u64 {
+        self.most.saturating_sub(self.room.available_permits()) as u64
     }
 
     /// Tells the watchers of an agent what became of it. Word that comes late is no news.

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::{
     Error, Store,
     batch::{Batcher, Together},
+    engine::Engine,
     rows,
     writer::Writer,
 };
@@ -25,6 +26,9 @@ impl Together for Recording {
     async fn run(&self, events: &[AuditEvent]) -> Result<Vec<()>, Error> {
         let events: Vec<_> = events.iter().collect();
         self.0.record(rows::of_events(&events)?).await?;
+        if let Engine::Postgres(pool) = &self.0 {
+            pool.measures().commit(events.len());
+        }
         Ok(vec![(); events.len()])
     }
 }
@@ -35,6 +39,6 @@ impl Store {
     /// # Errors
     /// [`Error`]; the event is then not recorded.
     pub async fn record_in_batch(&self, event: AuditEvent) -> Result<(), Error> {
-        self.audit.ask(event).await
+        self.audit.ask(event).await.inspect_err(|_error| self.measures.audit_failed())
     }
 }

@@ -21,6 +21,7 @@ use super::{
     hosts::{Hosts, expect_writable},
     kept::Kept,
     line::{Lines, Moves},
+    measures::Measures,
     pool::{Deaths, Pool},
     scout::Scout,
     sqlite,
@@ -107,10 +108,12 @@ impl Store {
 }
 
 fn open_sqlite(path: &Path, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
-    let (readers, queue) = sqlite::open(path, config.acquire_timeout, tasks)?;
+    let measures = Measures::default();
+    let (readers, queue) = sqlite::open(path, config.acquire_timeout, &measures, tasks)?;
     // A statement costs little, so that there is nothing to be had by sharing it
     let batching = false;
-    Ok(Store::new(Engine::Sqlite(readers), Engine::Sqlite(queue), Announcer::Nobody, batching, tasks))
+    let (reader, writer) = (Engine::Sqlite(readers), Engine::Sqlite(queue));
+    Ok(Store::new(reader, writer, Announcer::Nobody, measures, batching, tasks))
 }
 
 async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> Result<Store, Error> {
@@ -134,12 +137,14 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         tasks.spawn(scout.follow(post, calls));
         (pool, Some(call))
     };
+    let measures = Measures::default();
     let shares = Shares::of(config.max_connections as usize);
     let lines = Lines {
         pool: pool.clone(),
         moves: moves.clone(),
         limit: config.statement_timeout,
         tasks: tasks.clone(),
+        measures: measures.clone(),
     };
     let kept = Kept::new(lines.clone(), shares.statements, config.acquire_timeout);
     let reader = Pool::new(lines, kept, shares.transactions, deaths, config.acquire_timeout, scout);
@@ -149,7 +154,7 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         Announcer::Nobody
     };
     let (reader, writer) = (Engine::Postgres(reader.clone()), Engine::Postgres(reader));
-    Ok(Store::new(reader, writer, announcer, config.batching, tasks))
+    Ok(Store::new(reader, writer, announcer, measures, config.batching, tasks))
 }
 
 /// How many connections are for what, so that nothing has to wait until all of something else is done. One more listens, and

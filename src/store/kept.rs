@@ -73,6 +73,7 @@ impl Kept {
     }
 
     async fn take(&self, deaths: &Deaths) -> Result<InUse<'_>, DbErr> {
+        let since = Instant::now();
         let taken = async {
             let place =
                 self.places.acquire().await.map_err(|_closed| not_acquired(sqlx::Error::PoolClosed))?;
@@ -83,6 +84,7 @@ impl Kept {
             Ok(InUse { kept, _place: place })
         };
         let taken = tokio::time::timeout(self.patience, taken).await;
+        self.lines.measures.wait(since.elapsed());
         taken.unwrap_or_else(|_elapsed| Err(not_acquired(sqlx::Error::PoolTimedOut)))
     }
 

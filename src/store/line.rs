@@ -17,7 +17,10 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Postgres, pool:
 use tokio::{sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use super::hosts::ANSWER;
+use super::{
+    hosts::ANSWER,
+    measures::{Kind, Measures},
+};
 
 /// When another server was found to have the database.
 pub(super) type Moves = watch::Receiver<Option<Instant>>;
@@ -32,6 +35,7 @@ pub(super) struct Lines {
     pub(super) limit: Duration,
     /// Connections that come back are looked at here.
     pub(super) tasks: TaskTracker,
+    pub(super) measures: Measures,
 }
 
 /// A connection in use. When dropped it goes back to the pool, if it is still good for anything.
@@ -42,6 +46,7 @@ pub(super) struct Line {
     moves: Moves,
     limit: Duration,
     tasks: TaskTracker,
+    measures: Measures,
     /// Since when a statement is under way.
     busy_since: Option<Instant>,
     /// A transaction is to be rolled back.
@@ -63,6 +68,7 @@ impl Lines {
             moves,
             limit: self.limit,
             tasks: self.tasks.clone(),
+            measures: self.measures.clone(),
             busy_since: None,
             is_open: false,
         })
@@ -79,32 +85,39 @@ impl fmt::Debug for Lines {
 
 impl Line {
     pub(super) async fn query(&mut self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        let kind = Kind::of(&statement.sql);
         let (text, values) = parts(statement);
-        let rows = self.ask(|connection| Box::pin(sqlx::query_with(text, values).fetch_all(connection)));
+        let rows =
+            self.ask(kind, |connection| Box::pin(sqlx::query_with(text, values).fetch_all(connection)));
         Ok(rows.await?.into_iter().map(QueryResult::from).collect())
     }
 
     pub(super) async fn execute(&mut self, statement: Statement) -> Result<ExecResult, DbErr> {
+        let kind = Kind::of(&statement.sql);
         let (text, values) = parts(statement);
-        let done = self.ask(|connection| Box::pin(sqlx::query_with(text, values).execute(connection)));
+        let done = self.ask(kind, |connection| Box::pin(sqlx::query_with(text, values).execute(connection)));
         done.await.map(ExecResult::from)
     }
 
     /// Runs a text of ours as it is.
     pub(super) async fn run(&mut self, text: &str) -> Result<ExecResult, DbErr> {
+        let kind = Kind::of(text);
         let text = AssertSqlSafe(text.to_owned());
-        let done = self.ask(|connection| Box::pin(sqlx::raw_sql(text).execute(connection)));
+        let done = self.ask(kind, |connection| Box::pin(sqlx::raw_sql(text).execute(connection)));
         done.await.map(ExecResult::from)
     }
 
     /// Has a statement answered, as long as it may take.
     async fn ask<T>(
         &mut self,
+        kind: Kind,
         statement: impl for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     ) -> Result<T, DbErr> {
         let Some(connection) = &mut self.connection else { return Err(failed(silent())) };
-        self.busy_since = Some(Instant::now());
+        let since = Instant::now();
+        self.busy_since = Some(since);
         let answer = within(self.limit, &mut self.moves, statement(connection)).await;
+        self.measures.statement(kind, since);
         self.answered(answer)
     }
 

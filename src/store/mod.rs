@@ -28,6 +28,7 @@ mod kept;
 mod keys;
 mod line;
 mod lookups;
+mod measures;
 mod metadata;
 mod migrate;
 mod migration;
@@ -71,6 +72,7 @@ use batch::Batcher;
 use changes::Announcer;
 use engine::Engine;
 use lookups::Lookups;
+use measures::Measures;
 use pool::Pool;
 use writer::Writer;
 
@@ -85,6 +87,7 @@ pub struct Store {
     changes: change::Changes,
     audit: audit_queue::AuditQueue,
     announcer: Announcer,
+    measures: Measures,
     /// Whether a statement may be about several agents.
     batching: bool,
 }
@@ -100,6 +103,7 @@ impl Store {
         reader: Reader,
         writer: Writer,
         announcer: Announcer,
+        measures: Measures,
         batching: bool,
         tasks: &TaskTracker,
     ) -> Self {
@@ -119,6 +123,7 @@ impl Store {
             reader,
             writer,
             announcer,
+            measures,
             batching,
         }
     }

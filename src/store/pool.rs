@@ -29,6 +29,7 @@ use super::{
     error::{is_contended, is_lost},
     kept::Kept,
     line::Lines,
+    measures::Measures,
     patience::{CONTENDED, patiently},
     transaction::Transaction,
 };
@@ -102,13 +103,16 @@ impl Pool {
     /// Begins a transaction. Who has lost a connection already waits for another until then only.
     pub(super) async fn begin(&self, until: Option<Instant>) -> Result<Transaction, DbErr> {
         // For a place and a connection together no longer than for a connection alone
-        let patient_until = Instant::now() + self.patience;
+        let since = Instant::now();
+        let patient_until = since + self.patience;
         let until = until.map_or(patient_until, |until| until.min(patient_until));
         let begun = async {
             let place = Arc::clone(&self.transactions).acquire_owned().await;
             Transaction::begin(&self.lines, place.map_err(|_closed| none_in_time())?).await
         };
-        self.noted(in_time(Some(until), begun).await)
+        let begun = in_time(Some(until), begun).await;
+        self.lines.measures.wait(since.elapsed());
+        self.noted(begun)
     }
 
     /// Executes what does no harm if it is done twice, and again as a read.
@@ -137,8 +141,18 @@ impl Pool {
         outcome
     }
 
+    pub(super) fn measures(&self) -> &Measures {
+        &self.lines.measures
+    }
+
+    /// The driver's pool, to count its connections.
+    pub(super) fn connections_in_use(&self) -> sqlx::PgPool {
+        self.lines.pool.clone()
+    }
+
     /// A connection was found dead.
     pub(super) fn lost_one(&self) {
+        self.lines.measures.lost_connection();
         self.deaths.note();
         if let Some(scout) = &self.scout {
             // One call is enough, and it may be on its way

@@ -93,6 +93,7 @@ where
     match outcome {
         Ok(value) => {
             pool.noted(transaction.commit().await).map_err(Error::of_commit)?;
+            pool.measures().commit(1);
             Ok(value)
         }
         Err(error) => {

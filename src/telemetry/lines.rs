@@ -54,6 +54,8 @@ struct State {
     done: u64,
     /// So many lines found no room, or could not be written, since that was last said.
     lost: u64,
+    /// So many in all before that.
+    lost_before: u64,
 }
 
 /// Takes one line.
@@ -79,6 +81,12 @@ impl Lines {
         state.is_urgent = true;
         self.0.told.notify_one();
         self.wait(state);
+    }
+
+    /// How many lines were lost so far.
+    pub(super) fn lost(&self) -> u64 {
+        let state = self.state();
+        state.lost + state.lost_before
     }
 
     fn tell(&self, line: &[u8], may_wait: bool) {
@@ -113,6 +121,7 @@ impl Lines {
             let outcome = out.write_all(&batch);
             let mut state = self.state();
             let lost = if outcome.is_ok() {
+                state.lost_before += state.lost;
                 mem::take(&mut state.lost)
             } else {
                 // There is nobody to say it to as yet

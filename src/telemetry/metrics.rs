@@ -1,22 +1,23 @@
 //! The metrics of a process.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text::encode},
     metrics::{
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::{ConstGauge, Gauge},
         histogram::Histogram,
         info::Info,
     },
     registry::Registry,
+};
+
+use super::{
+    lost_lines,
+    process::{Process, Runtime},
 };
 
 /// The metrics of a process. Cheap to clone.
@@ -27,8 +28,7 @@ struct Inner {
     registry: Registry,
     requests: Family<Request, Counter>,
     durations: Family<Route, Histogram>,
-    agents_left: Gauge,
-    agents_done: Counter,
+    ready: Gauge,
     certificate: Certificate,
 }
 
@@ -38,6 +38,10 @@ struct Certificate {
     not_after: Gauge,
     refused: Gauge,
 }
+
+/// The lines of the log that were lost.
+#[derive(Debug)]
+struct LostLines;
 
 /// No label ever holds an agent, a key or a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -59,30 +63,26 @@ const BUCKETS: [f64; 12] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02
 // === impl Metrics ===
 
 impl Metrics {
-    /// Metrics that count from zero; of a certificate only on a server that `is_encrypted`, as zeros would tell of one
+    /// Metrics that count from zero, with those that other parts register; of a certificate only on a server that `is_encrypted`, as zeros would tell of one
     /// that ended long ago.
     #[must_use]
-    pub fn new(is_encrypted: bool) -> Self {
-        let mut registry = Registry::with_prefix("superserve");
+    pub fn new(is_encrypted: bool, others: impl FnOnce(&mut Registry)) -> Self {
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process));
+        let registry = all.sub_registry_with_prefix("superserve");
         let requests = Family::<Request, Counter>::default();
         registry.register("requests", "Requests answered, by route and status", requests.clone());
         let durations = Family::<Route, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         registry.register("request_duration_seconds", "Time to the head of the answer", durations.clone());
-        let agents_left = Gauge::default();
-        registry.register(
-            "key_rotation_agents_left",
-            "Agents whose data keys an older key than the primary still wraps",
-            agents_left.clone(),
-        );
-        let agents_done = Counter::default();
-        registry.register(
-            "key_rotation_agents_done",
-            "Agents whose data keys this server has wrapped by the primary key in the place of an older one",
-            agents_done.clone(),
-        );
+        let ready = Gauge::<i64>::default();
+        ready.set(1);
+        registry.register("ready", "1 while the server can serve", ready.clone());
+        registry.register_collector(Box::new(LostLines));
+        registry.register_collector(Box::new(Runtime));
+        others(registry);
         let certificate = Certificate::default();
         if is_encrypted {
-            certificate.register(&mut registry);
+            certificate.register(registry);
         }
         registry.register(
             "build",
@@ -90,7 +90,7 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate }))
+        Self(Arc::new(Inner { registry: all, requests, durations, ready, certificate }))
     }
 
     /// Counts a request.
@@ -100,10 +100,9 @@ impl Metrics {
         self.0.requests.get_or_create(&Request { protocol, route: timed.route, code }).inc();
     }
 
-    /// So many agents wait to come under the primary key, and so many this process has brought there.
-    pub fn set_key_rotation(&self, left: u64, done: u64) {
-        self.0.agents_left.set(i64::try_from(left).unwrap_or(i64::MAX));
-        self.0.agents_done.inner().store(done, Ordering::Relaxed);
+    /// Whether the server can serve.
+    pub fn set_ready(&self, ready: bool) {
+        self.0.ready.set(ready.into());
     }
 
     /// The certificate in use is good from then until then, in seconds since the epoch.
@@ -127,6 +126,16 @@ impl Metrics {
             // Writing to a string cannot fail; if it did, no metrics are better than half of them
             Err(fmt::Error) => String::new(),
         }
+    }
+}
+
+// === impl LostLines ===
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let lost = ConstCounter::new(lost_lines());
+        let help = "Lines of the log that nobody took in time";
+        lost.encode(encoder.encode_descriptor("log_lines_lost", help, None, lost.metric_type())?)
     }
 }
 
@@ -155,7 +164,7 @@ impl Certificate {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::new(false)
+        Self::new(false, |_registry| {})
     }
 }
 
@@ -171,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_told_of_where_there_is_one() {
-        assert!(!Metrics::new(false).render().contains("superserve_tls_"));
-        let metrics = Metrics::new(true);
+        assert!(!Metrics::default().render().contains("superserve_tls_"));
+        let metrics = Metrics::new(true, |_registry| {});
         metrics.set_certificate(1, 2);
         metrics.set_tls_files_refused(true);
         let text = metrics.render();
@@ -187,12 +196,15 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_route_and_status() {
-        let metrics = Metrics::new(false);
+        let metrics = Metrics::default();
         metrics.count("rest", "GET /v1/agents".to_owned(), "200".into(), Duration::from_millis(3));
-        metrics.set_key_rotation(7, 3);
+        metrics.set_ready(false);
         let text = metrics.render();
-        assert!(text.contains("superserve_key_rotation_agents_left 7\n"), "{text}");
-        assert!(text.contains("superserve_key_rotation_agents_done_total 3\n"), "{text}");
+        for line in
+            ["superserve_ready 0\n", "superserve_log_lines_lost_total 0\n", "process_cpu_seconds_total "]
+        {
+            assert!(text.contains(line), "{text}");
+        }
         assert!(
             text.contains(
                 r#"superserve_requests_total{protocol="rest",route="GET /v1/agents",code="200"} 1"#

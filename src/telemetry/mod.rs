@@ -6,6 +6,7 @@
 mod json;
 mod lines;
 mod metrics;
+mod process;
 
 use std::{
     fmt,
@@ -86,6 +87,11 @@ pub fn flush() {
     if let Some(lines) = LINES.get() {
         lines.flush();
     }
+}
+
+/// How many lines of the log were lost since the process began.
+fn lost_lines() -> u64 {
+    LINES.get().map_or(0, Lines::lost)
 }
 
 /// What is told while `call` is under way says that it was on the way of this request.

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     domain::{Origin, Principal},
-    service::{Call, Error, Service},
+    service::{Call, Error, Nobody, Service},
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
@@ -164,14 +164,15 @@ impl Gate {
     ) -> Result<Principal, Error> {
         let certificate = connection.and_then(|connection| connection.peer_certificates.first());
         let token = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let shown = token.or(certificate.map(AsRef::as_ref)).ok_or(Error::Unauthenticated)?;
+        let shown = token.or(certificate.map(AsRef::as_ref));
+        let shown = shown.ok_or_else(|| self.refused(Nobody::ShowsNothing))?;
         let source = connection.map(|connection| Source::of(connection.remote.ip()));
         let noted = source.map(|source| self.guesses.admit(source, shown)).transpose()?;
         // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
         let caller = match token {
             Some(_) => match bearer(headers) {
                 Some(token) => self.service.authenticate(token).await,
-                None => Err(Error::Unauthenticated),
+                None => Err(self.refused(Nobody::Malformed)),
             },
             None => self.by_certificate(connection),
         };
@@ -187,9 +188,14 @@ impl Gate {
         let ClientCertificate { spiffe_id, validity } = &**client.ok_or(Error::Unauthenticated)?;
         let id = spiffe_id.as_ref().map_err(|reason| {
             tracing::debug!(%reason, "a client certificate makes nobody known");
-            Error::Unauthenticated
+            self.refused(Nobody::Invalid)
         })?;
         self.service.authenticate_workload(id, validity.not_before, validity.not_after)
+    }
+
+    fn refused(&self, nobody: Nobody) -> Error {
+        self.service.note_nobody(nobody);
+        Error::Unauthenticated
     }
 
     fn limit_rate(&self, request: &Request) -> Result<(), Error> {

@@ -55,6 +55,7 @@ mod many_agents;
 mod many_connections;
 mod many_watchers;
 mod memory;
+mod metrics;
 mod migrations;
 mod openapi;
 mod outages;

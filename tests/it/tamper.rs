@@ -71,6 +71,11 @@ async fn changed_rows_do_not_open(database: Database) {
     scene.refuses("an earlier value", &[replayed], &[&now]).await;
 
     scene.refuses_a_changed_data_key().await;
+    let metrics = scene.server.ops().get("/metrics").send().await.text();
+    for of in ["value", "data_key"] {
+        let none = format!("superserve_unreadable_total{{of=\"{of}\"}} 0\n");
+        assert!(!metrics.contains(&none), "{metrics}");
+    }
     let log = scene.server.log();
     assert!(scene.values.iter().all(|value| !log.contains(value)), "a value is in the log");
 }

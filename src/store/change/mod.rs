@@ -218,6 +218,7 @@ impl Together for Lane {
 
     async fn run(&self, jobs: &[Arc<dyn Job>]) -> Result<Vec<Result<Fate, Error>>, Error> {
         let fates = at_once::carry_out(&self.0, jobs).await;
+        self.0.measures().commit(fates.iter().filter(|fate| matches!(fate, Ok(Fate::Done))).count());
         // Of all, so that those who wait for this lane are told too
         let outage = |fate: &Result<_, Error>| fate.as_ref().err().filter(|it| it.is_outage()).cloned();
         match fates.iter().map(outage).collect::<Option<Vec<_>>>() {

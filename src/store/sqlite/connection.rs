@@ -5,6 +5,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use async_trait::async_trait;
@@ -18,13 +19,17 @@ use sea_orm::{
 };
 
 use super::{BUSY, BUSY_READING, checkpoint::LONGEST, error::to_db_err};
+use crate::store::measures::{Kind, Measures};
 
 /// Statements that are kept prepared. There are some fifty of them, and some with a text for each number of values.
 const PREPARED: usize = 256;
 
 /// A connection to the database. Cheap to clone.
 #[derive(Clone)]
-pub(in crate::store) struct Connection(Arc<Mutex<rusqlite::Connection>>);
+pub(in crate::store) struct Connection {
+    of: Arc<Mutex<rusqlite::Connection>>,
+    measures: Measures,
+}
 
 /// A value as it is bound.
 struct Bound<'v>(&'v Value);
@@ -33,7 +38,7 @@ struct Bound<'v>(&'v Value);
 
 impl Connection {
     /// Opens the one that writes, and makes the file if there is none.
-    pub(super) fn writing(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn writing(path: &Path, measures: &Measures) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let connection = open(path, flags)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -48,38 +53,46 @@ impl Connection {
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST)?;
         // From here on the log has its index
         connection.query_row("PRAGMA schema_version", [], |_row| Ok(()))?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self::new(connection, measures))
     }
 
     /// Opens one that makes checkpoints.
-    pub(super) fn moving(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn moving(path: &Path, measures: &Measures) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self::new(connection, measures))
     }
 
     /// Opens one that only reads.
-    pub(super) fn reading(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn reading(path: &Path, measures: &Measures) -> rusqlite::Result<Self> {
         let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         connection.busy_timeout(BUSY_READING)?;
         connection.pragma_update(None, "cache_size", -2_000)?;
-        Ok(Self(Arc::new(Mutex::new(connection))))
+        Ok(Self::new(connection, measures))
+    }
+
+    fn new(connection: rusqlite::Connection, measures: &Measures) -> Self {
+        Self { of: Arc::new(Mutex::new(connection)), measures: measures.clone() }
     }
 
     /// The file, as SQLite calls it.
     pub(super) fn path(&self) -> io::Result<PathBuf> {
-        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         connection.path().map(PathBuf::from).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    pub(super) fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// How many rows were changed since it was opened.
     pub(super) fn changes(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).total_changes()
+        self.of.lock().unwrap_or_else(PoisonError::into_inner).total_changes()
     }
 
     /// Executes a statement of transactions, which returns nothing and has no parameters.
     pub(in crate::store) fn control(&self, statement: &'static str) -> Result<(), DbErr> {
-        self.with(|connection| connection.prepare_cached(statement)?.execute([]).map(drop))
+        self.measured(statement, |connection| connection.prepare_cached(statement)?.execute([]).map(drop))
     }
 
     /// Makes a checkpoint of this kind, which does not wait for readers or the writer, and says how many pages are in
@@ -112,7 +125,7 @@ impl Connection {
 
     /// Executes a statement, and says how many rows it changed.
     pub(in crate::store) fn execute(&self, text: &str, values: &[Value]) -> Result<u64, DbErr> {
-        self.with(|connection| {
+        self.measured(text, |connection| {
             let changed = connection.prepare_cached(text)?.execute(parameters(values))?;
             Ok(changed as u64)
         })
@@ -125,7 +138,7 @@ impl Connection {
 
     /// Reads rows as sea-orm wants them.
     pub(super) fn query(&self, statement: &Statement) -> Result<Vec<ProxyRow>, DbErr> {
-        self.with(|connection| {
+        self.measured(&statement.sql, |connection| {
             let mut prepared = connection.prepare_cached(&statement.sql)?;
             let names: Vec<_> = prepared.column_names().into_iter().map(str::to_owned).collect();
             let rows = prepared.query_map(parameters(values(statement)), |row| to_row(&names, row))?;
@@ -140,7 +153,7 @@ impl Connection {
         parameters: impl rusqlite::Params,
         mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
     ) -> Result<(), DbErr> {
-        self.with(|connection| {
+        self.measured(text, |connection| {
             let mut prepared = connection.prepare_cached(text)?;
             let mut rows = prepared.query(parameters)?;
             while let Some(row) = rows.next()? {
@@ -150,8 +163,19 @@ impl Connection {
         })
     }
 
+    fn measured<T>(
+        &self,
+        text: &str,
+        act: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DbErr> {
+        let since = Instant::now();
+        let outcome = self.with(act);
+        self.measures.statement(Kind::of(text), since);
+        outcome
+    }
+
     fn with<T>(&self, act: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> Result<T, DbErr> {
-        act(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|error| to_db_err(&error))
+        act(&self.of.lock().unwrap_or_else(PoisonError::into_inner)).map_err(|error| to_db_err(&error))
     }
 }
 

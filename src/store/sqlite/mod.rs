@@ -25,7 +25,7 @@ pub(super) use queue::Queue;
 pub(super) use readers::Readers;
 pub(super) use rusqlite::{Result, Row, types::ValueRef};
 
-use super::Error;
+use super::{Error, measures::Measures};
 
 /// Another process (a backup, a shell) may hold SQLite's lock this long before a write fails.
 const BUSY: Duration = Duration::from_secs(10);
@@ -39,19 +39,20 @@ const BUSY_READING: Duration = Duration::from_millis(100);
 pub(super) fn open(
     path: &Path,
     patience: Duration,
+    measures: &Measures,
     tasks: &TaskTracker,
 ) -> std::result::Result<(Readers, Queue), Error> {
     let cannot = |error: rusqlite::Error| {
         Error::Setup(format!("cannot open the database {}: {error}", path.display()))
     };
-    let writer = Connection::writing(path).map_err(cannot)?;
-    let checkpoints = Checkpoints::start(Connection::moving(path).map_err(cannot)?, tasks);
+    let writer = Connection::writing(path, measures).map_err(cannot)?;
+    let checkpoints = Checkpoints::start(Connection::moving(path, measures).map_err(cannot)?, tasks);
     let memory = writer.path().and_then(|path| Memory::new(&path));
     let memory = memory.map_err(|error| {
         let path = path.display();
         Error::Setup(format!("cannot read where the commits of the database {path} are counted: {error}"))
     })?;
     let memory = Arc::new(memory);
-    let readers = Readers::open(path, patience, Arc::clone(&memory)).map_err(cannot)?;
+    let readers = Readers::open(path, patience, Arc::clone(&memory), measures).map_err(cannot)?;
     Ok((readers, Queue::start(writer, memory, checkpoints, tasks)))
 }

@@ -119,6 +119,7 @@ fn commit_group(
     let committed = runtime
         .block_on(run_group(connection, writing, group))
         .and_then(|touched| memory.commit(&touched, || connection.control("COMMIT")));
+    connection.measures().commit(group.len());
     if committed.is_err() {
         connection.roll_back();
     }

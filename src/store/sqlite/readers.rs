@@ -9,7 +9,7 @@ use std::{
     ops::Deref,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ use super::{
     Connection,
     memory::{Memory, Recalled},
 };
-use crate::store::{Error, room::Key};
+use crate::store::{Error, measures::Measures, room::Key};
 
 /// How many there are. More would not read faster: each read takes a processor.
 const READERS: usize = 4;
@@ -39,6 +39,7 @@ struct Inner {
     /// How long one is waited for.
     patience: Duration,
     memory: Arc<Memory>,
+    measures: Measures,
 }
 
 /// A connection that is lent, and goes back when this is dropped.
@@ -51,14 +52,20 @@ pub(in crate::store) struct Lent {
 // === impl Readers ===
 
 impl Readers {
-    pub(super) fn open(path: &Path, patience: Duration, memory: Arc<Memory>) -> rusqlite::Result<Self> {
-        let connections = std::iter::repeat_with(|| Connection::reading(path)).take(READERS);
+    pub(super) fn open(
+        path: &Path,
+        patience: Duration,
+        memory: Arc<Memory>,
+        measures: &Measures,
+    ) -> rusqlite::Result<Self> {
+        let connections = std::iter::repeat_with(|| Connection::reading(path, measures)).take(READERS);
         Ok(Self(Arc::new(Inner {
             free: Mutex::new(connections.collect::<Result<_, _>>()?),
             places: Arc::new(Semaphore::new(READERS)),
             long_places: Semaphore::new(LONG_READERS),
             patience,
             memory,
+            measures: measures.clone(),
         })))
     }
 
@@ -75,7 +82,9 @@ impl Readers {
         read: impl FnOnce(&Connection) -> Result<Option<T>, Error>,
         weigh: impl FnOnce(&T) -> usize,
     ) -> Result<Option<Arc<T>>, Error> {
-        let reading = match self.0.memory.recall(&key) {
+        let recalled = self.0.memory.recall(&key);
+        self.0.measures.looked_up(matches!(recalled, Recalled::Known(_)));
+        let reading = match recalled {
             Recalled::Known(value) => return Ok(Some(value)),
             Recalled::Unknown(reading) => reading,
         };
@@ -92,7 +101,12 @@ impl Readers {
         let places = || Arc::clone(&self.0.places);
         let place = match places().try_acquire_owned() {
             Ok(place) => place,
-            Err(_all_lent) => self.in_time(places().acquire_owned()).await?,
+            Err(_all_lent) => {
+                let since = Instant::now();
+                let place = self.in_time(places().acquire_owned()).await;
+                self.0.measures.wait(since.elapsed());
+                place?
+            }
         };
         let connection = self.free().pop().ok_or_else(closed)?;
         Ok(Lent { connection, of: self.clone(), _place: place })
