@@ -26,6 +26,8 @@ mod cli_session;
 mod cli_settings;
 mod cli_terminal;
 mod cors;
+mod drill_database;
+mod drill_machine;
 mod durability;
 mod enumeration;
 mod errors;
