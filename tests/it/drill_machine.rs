@@ -20,6 +20,7 @@ use crate::harness::{
     load::{Load, drill_time, say},
     on_each_database,
     programs::say_once,
+    rest::Answer,
     server::Server,
     steps::{audit, resolve, resolver},
 };
@@ -89,6 +90,22 @@ impl Drop for Disk {
     }
 }
 
+/// Writes until there is no more room, and gives how many writes there was room for.
+async fn fill(set: impl AsyncFn(usize) -> Answer) -> usize {
+    let mut kept = 0;
+    let refused = loop {
+        let answer = set(kept + 1).await;
+        if answer.status != 200 {
+            break answer;
+        }
+        kept += 1;
+        assert!(kept < 1000, "the disk is never full");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert_ne!(refused.header("retry-after"), "");
+    kept
+}
+
 #[tokio::test]
 async fn a_disk_is_full() {
     let setup = Server::with(Database::Sqlite);
@@ -109,17 +126,7 @@ async fn a_disk_is_full() {
     let ballast = format!("'{}/ballast'", server.data_dir().display());
     disk.run(&format!("dd if=/dev/zero of={ballast} bs=1M count=8 2>/dev/null"));
 
-    let mut kept = 0;
-    let refused = loop {
-        let answer = set(kept + 1).await;
-        if answer.status != 200 {
-            break answer;
-        }
-        kept += 1;
-        assert!(kept < 1000, "the disk is never full");
-    };
-    assert_eq!(refused.status, 503, "{}", refused.text());
-    assert_ne!(refused.header("retry-after"), "");
+    let kept = fill(set).await;
     // It goes on with what needs no room, and gives out nothing that it cannot record
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
