@@ -64,6 +64,7 @@ mod outages;
 mod pages;
 mod parity;
 mod patterns;
+mod picture;
 mod postgres;
 mod providers;
 mod readme;
