@@ -26,6 +26,7 @@ mod cli_session;
 mod cli_settings;
 mod cli_terminal;
 mod cors;
+mod docs;
 mod durability;
 mod enumeration;
 mod errors;

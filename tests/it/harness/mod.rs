@@ -11,6 +11,7 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`document`] | the commands of a Markdown document, run as they stand there |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
@@ -24,6 +25,7 @@
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod document;
 pub(crate) mod engine;
 pub(crate) mod fixtures;
 pub(crate) mod frames;
