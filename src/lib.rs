@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cli → app → transport → service → store  → domain
-//!                                 ↘ crypto, identity ↗
+//!   ↘ client → proto              ↘ crypto, identity ↗
 //! ```
 //!
 //! A room names only what stands after its arrow; `tests/it/layers.rs` holds it to that. `docs/architecture.md`
@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod domain;

@@ -12,9 +12,10 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-pub(crate) const PLACES: [(&str, &[&str]); 13] = [
+pub(crate) const PLACES: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("proto", &[]),
+    ("client", &["domain", "proto"]),
     ("telemetry", &[]),
     ("crypto", &["domain"]),
     ("kms", &["domain", "crypto"]),
@@ -38,7 +39,7 @@ pub(crate) const PLACES: [(&str, &[&str]); 13] = [
             "config",
         ],
     ),
-    ("cli", &["app", "config", "proto", "domain", "crypto"]),
+    ("cli", &["app", "client", "config", "proto", "domain", "crypto"]),
     ("main", &["cli", "telemetry"]),
 ];
 

@@ -26,6 +26,7 @@ mod cli_session;
 mod cli_settings;
 mod cli_terminal;
 mod cors;
+mod docs;
 mod drill_database;
 mod drill_machine;
 mod durability;

@@ -11,6 +11,7 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`document`] | the commands of a Markdown document, run as they stand there |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`load`] | callers that go on while something goes wrong, and what became of their calls |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
@@ -25,6 +26,7 @@
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod document;
 pub(crate) mod engine;
 pub(crate) mod fixtures;
 pub(crate) mod frames;
