@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::harness::{Database, server::Server, transit::Transit};
+use crate::harness::{Database, eventually, server::Server, transit::Transit};
 
 /// Longer than one answer is waited for, shorter than two.
 const IN_TIME: Duration = Duration::from_secs(9);
