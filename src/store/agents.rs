@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, FromQueryResult, JoinType,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, sea_query::OnConflict,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, SelectExt as _,
+    sea_query::OnConflict,
 };
 
 use super::{
