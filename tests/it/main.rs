@@ -67,6 +67,7 @@ mod parity;
 mod patterns;
 mod picture;
 mod postgres;
+mod provider_troubles;
 mod providers;
 mod readme;
 mod repeats;
