@@ -1,13 +1,16 @@
 //! What the operations work with, from the settings and what is there.
 
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
 use super::{StartError, keyring_file, reload};
 use crate::{
-    config::Storage,
+    config::{SettingError, Storage},
     crypto::Random,
     domain::Limits,
     identity::Identities,
     service::{Clock, Parts},
     store::Store,
+    telemetry::{Metrics, Traces, TracesConfig},
 };
 
 /// The parts of a server of this name.
@@ -24,4 +27,18 @@ pub(super) async fn assembled(
     let source = reload::source(storage, remote, &random);
     let data_keys_good_for = storage.keys.data_keys_good_for;
     Ok(Parts { store, name, identities, keyring, source, data_keys_good_for, random, clock, limits })
+}
+
+/// Traces as they are set, which are sent until `stop` is cancelled.
+pub(super) fn traces(
+    config: Option<&TracesConfig>,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Traces, StartError> {
+    let Some(config) = config else { return Ok(Traces::default()) };
+    let TracesConfig { endpoint, ratio, callers, .. } = config;
+    tracing::info!(%endpoint, ratio, callers, "calls are traced");
+    let started = Traces::start(config, metrics.traces(), tasks, stop.clone());
+    Ok(started.map_err(|error| SettingError::new("--otlp-endpoint", error.to_string()))?)
 }

@@ -1,6 +1,6 @@
 //! The connection to the server.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{
     Code, Request, Response, Status,
@@ -18,6 +18,7 @@ use crate::{
         audit_service_client::AuditServiceClient, runtime_service_client::RuntimeServiceClient,
         secrets_service_client::SecretsServiceClient, tokens_service_client::TokensServiceClient,
     },
+    trace,
 };
 
 use super::{
@@ -41,9 +42,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A channel that sends the token along.
 pub(crate) type Authorized = InterceptedService<Channel, Bearer>;
 
-/// Puts the token into every call.
+/// Puts the token into every call, and the trace that it belongs to.
 #[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
+pub(crate) struct Bearer(MetadataValue<Ascii>, Option<Arc<trace::Context>>);
 
 /// A connection with a token.
 pub(crate) struct Client {
@@ -88,19 +89,22 @@ pub(crate) async fn connect(server: &Server) -> Result<Channel, Failure> {
 // === impl Bearer ===
 
 impl Bearer {
-    fn new(token: &str) -> Result<Self, Failure> {
+    fn new(token: &str, trace: Option<Arc<trace::Context>>) -> Result<Self, Failure> {
         check_token(token)?;
         let text = Zeroizing::new(format!("Bearer {token}"));
         let mut value = MetadataValue::try_from(text.as_str())
             .map_err(|_unsendable| Failure::local("The token holds characters that cannot be sent."))?;
         value.set_sensitive(true);
-        Ok(Self(value))
+        Ok(Self(value, trace))
     }
 }
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert("authorization", self.0.clone());
+        if let Some(trace) = &self.1 {
+            trace.write(request.metadata_mut().as_mut());
+        }
         Ok(request)
     }
 }
@@ -113,7 +117,7 @@ impl Client {
     /// # Errors
     /// As [`connect`], and when the token is malformed.
     pub(crate) async fn connect(server: &Server, token: &str) -> Result<Self, Failure> {
-        let bearer = Bearer::new(token)?;
+        let bearer = Bearer::new(token, server.trace.clone())?;
         Ok(Self { channel: connect(server).await?, bearer, url: server.shown().to_owned() })
     }
 
@@ -316,7 +320,7 @@ mod tests {
     /// A client that never connects.
     fn nowhere() -> Client {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        Client { channel, bearer: Bearer::new("t").unwrap(), url: String::new() }
+        Client { channel, bearer: Bearer::new("t", None).unwrap(), url: String::new() }
     }
 
     #[tokio::test]
@@ -341,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_token_does_not_print() {
-        let bearer = Bearer::new("sentinel").unwrap();
+        let bearer = Bearer::new("sentinel", None).unwrap();
         assert!(!format!("{:?}", bearer.0).contains("sentinel"));
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::domain::TokenText;
+use crate::{domain::TokenText, trace};
 
 use super::{
     auth_file::AuthFile,
@@ -61,6 +62,8 @@ pub(crate) struct Server {
     pub(crate) url: Url,
     /// PEM of the CAs to trust instead of the system's.
     pub(crate) ca_cert: Option<Vec<u8>>,
+    /// The trace that its calls belong to.
+    pub(crate) trace: Option<Arc<trace::Context>>,
 }
 
 // === impl Settings ===
@@ -134,7 +137,7 @@ impl Server {
             None => environment.get(CA_VARIABLE)?.map(Path::new),
         };
         let ca_cert = ca_path.map(read_ca).transpose()?;
-        Ok(Self { url, ca_cert })
+        Ok(Self { url, ca_cert, trace: trace_of(environment).map(Arc::new) })
     }
 
     /// Warns when a token would cross a network unencrypted.
@@ -158,6 +161,15 @@ impl Server {
             None => false,
         }
     }
+}
+
+/// The trace that the environment names, or else one that begins here: the lines of all calls of a command in the server's
+/// log can then be found together. A name that is none is none.
+fn trace_of(environment: &Environment) -> Option<trace::Context> {
+    let text = |name| environment.get_os(name)?.to_str();
+    let given = text("TRACEPARENT").and_then(trace::Context::parse);
+    let given = given.map(|context| context.with_state(text("TRACESTATE").unwrap_or_default()));
+    given.or_else(trace::Context::begin)
 }
 
 /// The text is not shown when it is refused: it may hold a password.
@@ -247,6 +259,17 @@ mod tests {
         let good = TokenText::from_random(&[1; 32]);
         assert!(check_token(good.expose()).is_ok());
         assert!(check_token("eyJh.eyJz.c2ln").is_ok(), "a JWT is for the server to judge");
+    }
+
+    #[test]
+    fn a_trace_is_continued_or_begun() {
+        let trace = |given| resolve(None, [("TRACEPARENT", given)]).0.ok().unwrap().server.trace.unwrap();
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(trace(given).to_string(), given);
+        for none in ["", "sentinel"] {
+            let (one, other) = (trace(none), trace(none));
+            assert!(one.trace != other.trace && !one.is_sampled, "{none}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::{
     crypto::{DataKey, Owner, ProviderError, WrappedKey},
     domain::{AgentId, TenantId},
     store::AgentRow,
+    trace,
 };
 
 /// The most data keys that are kept: some 10 MB.
@@ -128,7 +129,8 @@ impl Service {
     /// [`Error::Kms`] when it does not answer; [`Error::DataLoss`] when it does not open.
     pub(super) async fn fetch_key(&self, wanted: &WantedKey) -> Result<(), Error> {
         let WantedKey { agent, wrapped, .. } = wanted;
-        match self.parts.keyring.get().unwrap(wrapped, wanted.owner()).await {
+        let keyring = self.parts.keyring.get();
+        match trace::step("unwrap data key", keyring.unwrap(wrapped, wanted.owner())).await {
             Ok(key) => {
                 self.parts.data_keys.keep(wanted, key);
                 Ok(())

@@ -8,7 +8,7 @@ use super::{
     rows,
     writer::Writer,
 };
-use crate::domain::AuditEvent;
+use crate::{domain::AuditEvent, trace};
 
 /// The way to what writes them.
 pub(super) type AuditQueue = Batcher<Recording>;
@@ -35,6 +35,6 @@ impl Store {
     /// # Errors
     /// [`Error`]; the event is then not recorded.
     pub async fn record_in_batch(&self, event: AuditEvent) -> Result<(), Error> {
-        self.audit.ask(event).await
+        trace::step("database: audit record", self.audit.ask(event)).await
     }
 }

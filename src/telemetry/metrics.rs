@@ -19,6 +19,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::TraceCounters;
+
 /// The metrics of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -30,6 +32,7 @@ struct Inner {
     agents_left: Gauge,
     agents_done: Counter,
     certificate: Certificate,
+    traces: TraceCounters,
 }
 
 #[derive(Default)]
@@ -84,13 +87,14 @@ impl Metrics {
         if is_encrypted {
             certificate.register(&mut registry);
         }
+        let traces = TraceCounters::register(&mut registry);
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate }))
+        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate, traces }))
     }
 
     /// Counts a request.
@@ -98,6 +102,12 @@ impl Metrics {
         let timed = Route { protocol, route };
         self.0.durations.get_or_create(&timed).observe(duration.as_secs_f64());
         self.0.requests.get_or_create(&Request { protocol, route: timed.route, code }).inc();
+    }
+
+    /// What became of traces.
+    #[must_use]
+    pub fn traces(&self) -> TraceCounters {
+        self.0.traces.clone()
     }
 
     /// So many agents wait to come under the primary key, and so many this process has brought there.

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     domain::{Origin, Principal},
     service::{Call, Error, Service},
+    trace,
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
@@ -117,7 +118,7 @@ impl Gate {
         let open_stream = self.open_stream(request.uri().path())?;
         let limit = self.time_limit(request.headers());
         let answered = async {
-            self.authenticate(&mut request).await?;
+            trace::step("authenticate", self.authenticate(&mut request)).await?;
             self.limit_rate(&request)?;
             Ok(until_its_end(handle(request).await, open_stream))
         };

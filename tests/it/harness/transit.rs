@@ -32,6 +32,9 @@ use super::{environment, eventually, relay::Relay, rest::Rest, server::Setup};
 /// The name of the key that [`Transit`] makes.
 pub(crate) const KEY: &str = "superserve";
 
+/// Where the small server tells what it was sent.
+const TRACEPARENTS: &str = "/traceparents";
+
 /// What is said to be the token of a pod's service account.
 pub(crate) const SERVICE_ACCOUNT: &str = "a-pods-own-token";
 
@@ -122,6 +125,12 @@ impl Transit {
         self.admin("/v1/auth/token/revoke", &json!({"token": self.token})).await;
     }
 
+    /// Each `traceparent` that the small server was sent.
+    pub(crate) async fn traceparents(&self) -> Vec<String> {
+        let told = self.rest().get(TRACEPARENTS).send().await;
+        serde_json::from_slice(&told.body).expect("a list")
+    }
+
     /// Lets nothing through any more, without a word.
     pub(crate) fn is_lost(&self) {
         self.relay.fall_silent();
@@ -182,6 +191,7 @@ impl Drop for Transit {
 struct Engine {
     keys: BTreeMap<String, Vec<[u8; 32]>>,
     tokens: Vec<String>,
+    traceparents: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Engine>>;
@@ -211,6 +221,7 @@ fn router() -> Router {
         .route("/v1/auth/token/create", post(create_token))
         .route("/v1/auth/token/revoke", post(revoke_token))
         .route("/v1/auth/kubernetes/login", post(log_in))
+        .route(TRACEPARENTS, axum::routing::get(traceparents))
         .with_state(Shared::default())
 }
 
@@ -266,13 +277,20 @@ async fn log_in(State(engine): State<Shared>, Json(body): Json<Value>) -> Answer
     (StatusCode::OK, Json(json!({"auth": {"client_token": token, "lease_duration": 3600}})))
 }
 
+async fn traceparents(State(engine): State<Shared>) -> Json<Vec<String>> {
+    Json(of(&engine).traceparents.clone())
+}
+
 async fn encrypt_or_decrypt(
     State(engine): State<Shared>,
     Path((what, key)): Path<(String, String)>,
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Answer {
-    let engine = of(&engine);
+    let mut engine = of(&engine);
+    if let Some(traceparent) = headers.get("traceparent") {
+        engine.traceparents.push(traceparent.to_str().expect("ASCII").to_owned());
+    }
     let token = headers.get("x-vault-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
     if !engine.tokens.iter().any(|known| known == token) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
