@@ -24,4 +24,5 @@ pub mod proto;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod transport;

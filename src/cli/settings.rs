@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use crate::client::{self, Token};
+use crate::{
+    client::{self, Token},
+    trace,
+};
 
 use super::{
     auth_file::AuthFile,
@@ -119,9 +122,13 @@ impl Server {
             Some(path) => Some(path.as_path()),
             None => environment.get(CA_VARIABLE)?.map(Path::new),
         };
-        Ok(Self(match ca_path {
+        let server = match ca_path {
             Some(path) => url.trusting(read_ca(path)?),
             None => url,
+        };
+        Ok(Self(match trace_of(environment) {
+            Some(trace) => server.in_trace(trace),
+            None => server,
         }))
     }
 
@@ -137,6 +144,15 @@ impl Server {
     pub(crate) fn shown(&self) -> &str {
         self.0.shown()
     }
+}
+
+/// The trace that the environment names, or else one that begins here: the lines of all calls of a command in the server's
+/// log can then be found together. A name that is none is none.
+fn trace_of(environment: &Environment) -> Option<trace::Context> {
+    let text = |name| environment.get_os(name)?.to_str();
+    let given = text("TRACEPARENT").and_then(trace::Context::parse);
+    let given = given.map(|context| context.with_state(text("TRACESTATE").unwrap_or_default()));
+    given.or_else(trace::Context::begin)
 }
 
 /// The text is not shown when it is refused: it may hold a password.
@@ -170,6 +186,20 @@ mod tests {
 
     fn token<const N: usize>(variables: [(&str, &str); N]) -> Option<String> {
         resolve(None, variables).0.ok().unwrap().token.map(|token| (*token).clone())
+    }
+
+    #[test]
+    fn a_trace_is_continued_or_begun() {
+        let trace = |given| {
+            let server = resolve(None, [("TRACEPARENT", given)]).0.ok().unwrap().server;
+            server.0.trace().unwrap().clone()
+        };
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(trace(given).to_string(), given);
+        for none in ["", "sentinel"] {
+            let (one, other) = (trace(none), trace(none));
+            assert!(one.trace != other.trace && !one.is_sampled, "{none}");
+        }
     }
 
     #[test]

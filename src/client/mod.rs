@@ -48,7 +48,7 @@ mod error;
 mod server;
 mod token;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tonic::{
     Request, Response, Status,
@@ -64,6 +64,7 @@ use crate::{
         audit_service_client::AuditServiceClient, runtime_service_client::RuntimeServiceClient,
         secrets_service_client::SecretsServiceClient, tokens_service_client::TokensServiceClient,
     },
+    trace,
 };
 
 pub use error::{Answer, DOMAIN, Error};
@@ -81,9 +82,12 @@ pub type Authorized = InterceptedService<Channel, Bearer>;
 /// One page of a list: its rows, and the token of the next page, which is empty on the last.
 pub type Page<Row> = (Vec<Row>, String);
 
-/// Puts the token into every call. It prints without the token.
+/// Puts the token into every call, and the trace that it belongs to. It prints without the token.
 #[derive(Clone, Debug)]
-pub struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer {
+    token: MetadataValue<Ascii>,
+    trace: Option<Arc<trace::Context>>,
+}
 
 /// A connection with a token. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -108,7 +112,10 @@ pub struct Resolved {
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
+        request.metadata_mut().insert("authorization", self.token.clone());
+        if let Some(trace) = &self.trace {
+            trace.write(request.metadata_mut().as_mut());
+        }
         Ok(request)
     }
 }
@@ -122,11 +129,12 @@ impl Client {
     /// [`Error::Unusable`] when the CAs cannot be read, [`Error::Unreachable`] when there is no connection within 5 s.
     pub async fn connect(server: &Server, token: &Token) -> Result<Self, Error> {
         let channel = server.connect().await?;
-        Ok(Self::on(channel, token, server.shown()))
+        Ok(Self::on(channel, token, server))
     }
 
-    fn on(channel: Channel, token: &Token, server: &str) -> Self {
-        Self { channel, bearer: Bearer(token.header()), server: server.to_owned() }
+    fn on(channel: Channel, token: &Token, server: &Server) -> Self {
+        let bearer = Bearer { token: token.header(), trace: server.trace.clone() };
+        Self { channel, bearer, server: server.shown().to_owned() }
     }
 
     /// Sets, lists and deletes secrets.
@@ -276,7 +284,7 @@ mod tests {
     /// A client that never connects.
     fn nowhere() -> Client {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        Client::on(channel, &Token::parse("t").unwrap(), "http://127.0.0.1:1")
+        Client::on(channel, &Token::parse("t").unwrap(), &Server::parse("http://127.0.0.1:1").unwrap())
     }
 
     #[tokio::test]
@@ -307,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_prints_without_its_token() {
         let token = Token::parse("sentinel").unwrap();
-        let client = Client::on(nowhere().channel, &token, "http://a");
+        let client = Client::on(nowhere().channel, &token, &Server::parse("http://a").unwrap());
         assert!(!format!("{client:?}{token:?}").contains("sentinel"));
     }
 }

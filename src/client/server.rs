@@ -1,6 +1,6 @@
 //! Where the server is, and whom to trust on the way there.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tonic::{
     Status,
@@ -9,6 +9,7 @@ use tonic::{
 use url::{Host, Url};
 
 use super::Error;
+use crate::trace;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,6 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 pub struct Server {
     url: Url,
     ca_cert: Option<Vec<u8>>,
+    pub(super) trace: Option<Arc<trace::Context>>,
 }
 
 /// Why a text is not the address of a server. It does not repeat the text, which may hold a password.
@@ -57,7 +59,7 @@ impl Server {
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(AddressError::Path);
         }
-        Ok(Self { url, ca_cert: None })
+        Ok(Self { url, ca_cert: None, trace: None })
     }
 
     /// The same, trusting the CAs in this PEM text and no others. Whether it can be read is seen by
@@ -66,6 +68,19 @@ impl Server {
     pub fn trusting(mut self, pem: Vec<u8>) -> Self {
         self.ca_cert = Some(pem);
         self
+    }
+
+    /// The same, with each call as a part of this trace (W3C Trace Context).
+    #[must_use]
+    pub fn in_trace(mut self, trace: trace::Context) -> Self {
+        self.trace = Some(Arc::new(trace));
+        self
+    }
+
+    /// The trace that each call is a part of.
+    #[must_use]
+    pub fn trace(&self) -> Option<&trace::Context> {
+        self.trace.as_deref()
     }
 
     /// The address as it is shown.

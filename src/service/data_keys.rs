@@ -28,6 +28,7 @@ use crate::{
     crypto::{DataKey, Owner, ProviderError, WrappedKey},
     domain::{AgentId, TenantId},
     store::AgentRow,
+    trace,
 };
 
 /// The most data keys that are kept: some 10 MB.
@@ -169,7 +170,7 @@ impl Service {
     /// [`Error::Kms`] when it does not answer; [`Error::DataLoss`] when it does not open.
     pub(super) async fn fetch_key(&self, wanted: &WantedKey) -> Result<(), Error> {
         let WantedKey { agent, wrapped, .. } = wanted;
-        match self.fetch(wanted).await {
+        match trace::step("unwrap data key", self.fetch(wanted)).await {
             Ok(()) => Ok(()),
             Err(error @ ProviderError::DoesNotOpen) => {
                 tracing::error!(%agent, kek = %wrapped.kek, %error, "a data key does not open");

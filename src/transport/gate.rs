@@ -28,6 +28,7 @@ use super::{
 use crate::{
     domain::{Origin, Principal},
     service::{Call, Error, Nobody, Service},
+    trace,
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
@@ -121,7 +122,7 @@ impl Gate {
         let open_stream = self.open_stream(request.uri().path())?;
         let limit = self.time_limit(request.headers());
         let answered = async {
-            self.authenticate(&mut request).await?;
+            trace::step("authenticate", self.authenticate(&mut request)).await?;
             if let Err(refused) = self.limit_rate(&request) {
                 take_the_rest(request).await;
                 return Err(refused);

@@ -96,4 +96,5 @@ mod tls_reload;
 mod tls_versions;
 mod token_rotation;
 mod token_uses;
+mod traces;
 mod watch;

@@ -17,6 +17,7 @@
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
+//! | [`collector`] | a receiver of traces, which takes them, or says nothing |
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
 //! | [`steps`] | what a case looks at: values, the audit trail |
@@ -26,6 +27,7 @@
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod collector;
 pub(crate) mod document;
 pub(crate) mod engine;
 pub(crate) mod fixtures;

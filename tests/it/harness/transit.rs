@@ -33,6 +33,9 @@ use super::{environment, eventually, relay::Relay, rest::Rest, server::Setup};
 /// The name of the key that [`Transit`] makes.
 pub(crate) const KEY: &str = "superserve";
 
+/// Where the small server tells what it was sent.
+const TRACEPARENTS: &str = "/traceparents";
+
 /// What is said to be the token of a pod's service account.
 pub(crate) const SERVICE_ACCOUNT: &str = "a-pods-own-token";
 
@@ -174,6 +177,12 @@ impl Transit {
         of(&self.small)
     }
 
+    /// Each `traceparent` that the small server was sent.
+    pub(crate) async fn traceparents(&self) -> Vec<String> {
+        let told = self.rest().get(TRACEPARENTS).send().await;
+        serde_json::from_slice(&told.body).expect("a list")
+    }
+
     /// Lets nothing through any more, without a word.
     pub(crate) fn is_lost(&self) {
         self.relay.fall_silent();
@@ -251,6 +260,7 @@ pub(crate) struct Engine {
     at_once: usize,
     /// The most calls that it had at once.
     pub(crate) most_at_once: usize,
+    traceparents: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Engine>>;
@@ -282,6 +292,7 @@ fn router(engine: Shared) -> Router {
         .route("/v1/auth/token/create", post(create_token))
         .route("/v1/auth/token/revoke", post(revoke_token))
         .route("/v1/auth/kubernetes/login", post(log_in))
+        .route(TRACEPARENTS, axum::routing::get(traceparents))
         .with_state(engine)
 }
 
@@ -355,6 +366,10 @@ async fn log_in(State(engine): State<Shared>, Json(body): Json<Value>) -> Answer
     (StatusCode::OK, Json(json!({"auth": {"client_token": token, "lease_duration": 3600}})))
 }
 
+async fn traceparents(State(engine): State<Shared>) -> Json<Vec<String>> {
+    Json(of(&engine).traceparents.clone())
+}
+
 async fn encrypt_or_decrypt(
     State(engine): State<Shared>,
     Path((what, key)): Path<(String, String)>,
@@ -368,6 +383,9 @@ async fn encrypt_or_decrypt(
     }
     let mut engine = of(&engine);
     engine.at_once -= 1;
+    if let Some(traceparent) = headers.get("traceparent") {
+        engine.traceparents.push(traceparent.to_str().expect("ASCII").to_owned());
+    }
     let token = headers.get("x-vault-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
     if engine.forbids || !engine.tokens.iter().any(|known| known == token) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
