@@ -150,7 +150,7 @@ impl<'w> Walk<'w> {
                 match one {
                     Ok(Some(one)) => rewrapped.push(one),
                     Ok(None) => step.unopened += 1,
-                    // Who wraps may have called for each of the others
+                    // What is wrapped beside it is not to be wrapped once more
                     Err(error) => self.failed = Some(error),
                 }
             }
