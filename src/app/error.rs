@@ -1,6 +1,6 @@
 //! Why a start, or an operator's command, failed.
 
-use super::{KeyRefusal, KeyringFileError};
+use super::{BackupError, KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
     identity::RulesError,
@@ -33,6 +33,9 @@ pub enum StartError {
     /// The key provider.
     #[error("{0}")]
     Kms(#[from] KmsError),
+    /// A backup that is not made, or not restored.
+    #[error("{0}")]
+    Backup(#[from] BackupError),
     /// A key that is not to be made primary, or not to be removed.
     #[error("{0}")]
     Refused(#[from] KeyRefusal),

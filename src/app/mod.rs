@@ -1,6 +1,7 @@
 //! Puts the parts together and takes them apart again: the composition root.
 
 mod assembly;
+mod backup;
 mod error;
 mod first_run;
 mod followed;
@@ -20,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start_log};
+pub use backup::{BackedUp, BackupError, Held, Origin, Restored, Target, backup, restore};
 pub use error::StartError;
 pub use first_run::FirstToken;
 pub use keyring_file::KeyringFileError;

@@ -53,7 +53,7 @@ pub use error::{Error, Kind};
 pub use held::{KeyringSource, NotReady};
 pub use key_set::{KeySet, RemoteKey};
 pub use keys::{
-    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
+    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, fit as fit_keys, forget as forget_key,
     survey as survey_keys,
 };
 pub use page_token::PageOf;

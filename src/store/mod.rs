@@ -37,6 +37,7 @@ mod previous;
 mod rewrap;
 mod room;
 mod rows;
+mod schema;
 mod scout;
 mod secrets;
 mod servers;
@@ -60,8 +61,10 @@ pub use hosts::Hosts;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use rewrap::{Rewrapped, Wrapping};
+pub use schema::Schema;
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use servers::ServerRow;
+pub use sqlite::{Care, Contents, copy_database, has_orphaned_log, replace_database};
 pub use tenants::Belongings;
 pub use writer::Tx;
 

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod backup;
 mod budgets;
 mod cli;
 mod cli_dotenv;

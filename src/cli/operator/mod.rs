@@ -1,7 +1,10 @@
 //! The commands of an operator, which work on the database and the keyring themselves.
 
+mod backup;
 mod keys;
 mod migrate;
+mod progress;
+mod restore;
 mod serve;
 mod tenants;
 
@@ -9,8 +12,10 @@ use std::{error::Error, ffi::OsString};
 
 use clap::{ArgMatches, Command};
 
+pub(super) use backup::Backup;
 pub(super) use keys::{KeysCommand, run as keys};
 pub(super) use migrate::run as migrate;
+pub(super) use restore::Restore;
 pub(super) use serve::run as serve;
 pub(super) use tenants::{TenantsCommand, run as tenants};
 
@@ -47,7 +52,7 @@ pub(super) fn layered(
     // Usage errors and `--help` are for the parser that comes after this
     let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments).unwrap_or_default();
     let command = match (matches.subcommand_name(), inner_name(&matches)) {
-        (Some(name @ ("serve" | "migrate")), _) => command.mut_subcommand(name, layer),
+        (Some(name @ ("serve" | "migrate" | "backup" | "restore")), _) => command.mut_subcommand(name, layer),
         (Some(group @ ("keys" | "tenants")), Some(name)) => {
             command.mut_subcommand(group, |commands| commands.mut_subcommand(name, layer))
         }

@@ -6,8 +6,10 @@
 //! reads take one of a few that only read (`readers`), unless
 //! what they ask for is in memory (`memory`).
 
+mod backup;
 mod checkpoint;
 mod connection;
+mod contents;
 mod error;
 mod memory;
 mod queue;
@@ -17,8 +19,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
+pub use backup::{copy_database, has_orphaned_log, replace_database};
 use checkpoint::Checkpoints;
 pub(super) use connection::Connection;
+pub use contents::{Care, Contents};
 use memory::Memory;
 pub(super) use memory::Touched;
 pub(super) use queue::Queue;
