@@ -45,7 +45,15 @@ pub enum StartError {
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
-    /// A socket or a file.
+    /// A socket.
+    #[error("{setting}: {error}")]
+    Socket {
+        /// The setting that names its address.
+        setting: &'static str,
+        /// What the system says, with the address.
+        error: std::io::Error,
+    },
+    /// A file.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The first token.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::failure::Failure;
 
 /// The two ways out. Both are handed in, so that tests can read them.
+#[expect(clippy::struct_excessive_bools, reason = "each is of something else")]
 pub(crate) struct Output {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,

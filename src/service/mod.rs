@@ -25,6 +25,7 @@ mod keys;
 mod overlap;
 mod page_token;
 mod plan;
+mod readiness;
 mod rewrap;
 mod roll;
 mod rotate_token;
@@ -50,7 +51,7 @@ pub use clock::Clock;
 pub use data_keys::WantedKey;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
-pub use held::{KeyringSource, NotReady};
+pub use held::KeyringSource;
 pub use key_set::{KeySet, RemoteKey};
 pub use keys::{
     KeyProblem, KeyUse, check as check_keys, compare as compare_keys, fit as fit_keys, forget as forget_key,
@@ -58,6 +59,7 @@ pub use keys::{
 };
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
+pub use readiness::{Condition, NotReady};
 pub use rewrap::{Rewrapping, rewrap_all};
 pub use roll::{begin_to_use, who_wraps_by};
 pub use rotate_token::Rotated;

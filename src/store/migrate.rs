@@ -77,6 +77,22 @@ impl Store {
         Ok(schema)
     }
 
+    /// The same of a database that has a schema of this version at least, beside all that goes on.
+    ///
+    /// # Errors
+    /// [`Error`] when the database cannot be asked.
+    pub async fn present_schema(&self) -> Result<Schema, Error> {
+        let read = async |text: &str| {
+            let statement = Statement::from_sql_and_values(self.reader.get_database_backend(), text, []);
+            self.reader.query_all_raw(statement).await
+        };
+        let applied = read("SELECT version FROM seaql_migrations ORDER BY version").await?;
+        let applied = applied.iter().map(|row| row.try_get("", "version")).collect::<Result<_, _>>()?;
+        let oldest = read(Schema::OLDEST).await?;
+        let oldest = oldest.first().map(|row| row.try_get("", "oldest")).transpose()?;
+        Ok(Schema { applied, oldest })
+    }
+
     async fn has_table(&self, connection: &DatabaseConnection, table: &'static str) -> Result<bool, Error> {
         match &self.writer {
             Engine::Postgres(_) => Ok(SchemaManager::new(connection).has_table(table).await?),

@@ -21,6 +21,7 @@ mod connect;
 mod engine;
 mod entity;
 mod error;
+mod examine;
 mod found;
 mod gathered;
 mod hosts;
@@ -55,6 +56,7 @@ pub use change::{Change, Decided, Found, Question};
 pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
+pub use examine::{Examined, examine};
 pub use found::Remembered;
 pub use gathered::AgentWith;
 pub use hosts::Hosts;
@@ -123,6 +125,16 @@ impl Store {
             writer,
             announcer,
             batching,
+        }
+    }
+
+    /// Whether there is still somebody to write. Where a thread does that for all, and has come to an end by a fault of ours,
+    /// nothing is written any more until the next start.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        match &self.writer {
+            Engine::Postgres(_) => true,
+            Engine::Sqlite(queue) => queue.is_open(),
         }
     }
 

@@ -205,6 +205,8 @@ async fn what_is_there_is_not_lost_by_a_backup_or_a_restore() {
     fs::write(&file, "something else").unwrap();
     refuses(&setup, &["backup", &path], &[&path, "--overwrite"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "something else");
+    let itself = database_of(&setup);
+    refuses(&setup, &["backup", itself.to_str().unwrap(), "--overwrite"], &["is the database itself"]);
     setup.run(&["backup", &path, "--overwrite"]).done();
     server.set(&agent, &json!({"A": "after"})).await;
 
@@ -259,7 +261,8 @@ async fn what_cannot_be_used_is_not_restored() {
     let mut bytes = fs::read(&good).unwrap();
     let table = rusqlite::Connection::open(&good).unwrap();
     let root = "SELECT rootpage FROM sqlite_master WHERE name = 'agents'";
-    let page: usize = table.query_row(root, [], |row| row.get(0)).unwrap();
+    let page: u32 = table.query_row(root, [], |row| row.get(0)).unwrap();
+    let page = page as usize;
     bytes[(page - 1) * 4096..page * 4096].fill(0);
     fs::write(directory.path().join("torn.db"), &bytes).unwrap();
     refused("torn.db", &["database"]);

@@ -6,6 +6,7 @@ mod temporary;
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -48,6 +49,9 @@ pub enum BackupError {
     /// Something is there already.
     #[error("{} is there already: name another file, or give --overwrite", .0.display())]
     Exists(PathBuf),
+    /// That is the database.
+    #[error("{} is the database itself: name another file", .0.display())]
+    Itself(PathBuf),
     /// A database is there already.
     #[error(
         "there is a database at {} already: give --replace to have the backup in its place, and what is there kept beside \
@@ -136,6 +140,11 @@ pub async fn backup(
     {
         return Err(BackupError::Exists(path.to_owned()).into());
     }
+    if let Target::File { path, .. } = target
+        && is_same(path, database)
+    {
+        return Err(BackupError::Itself(path.to_owned()).into());
+    }
     let beside = match target {
         Target::File { path, .. } => path,
         Target::Nameless => database.as_path(),
@@ -163,7 +172,7 @@ impl Held {
 
 impl From<Contents> for Held {
     fn from(contents: Contents) -> Self {
-        let Contents { schema, tenants, agents, secrets, keys, usage, journal_mode: _ } = contents;
+        let Contents { schema, tenants, agents, secrets, keys, usage, .. } = contents;
         let agents_of = |id| usage.iter().find(|(used, _)| used == id).map_or(0, |(_, agents)| *agents);
         let keys = keys
             .iter()
@@ -179,6 +188,12 @@ async fn contents(path: &Path) -> Result<Contents, Error> {
     let path = path.to_owned();
     let looked = tokio::task::spawn_blocking(move || Contents::of(&path, Care::Whole));
     looked.await.unwrap_or_else(|_panic| Err(Error::Setup("the backup could not be looked at".to_owned())))
+}
+
+/// Whether two names are of one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let inode = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn io_error(path: &Path, error: io::Error) -> BackupError {

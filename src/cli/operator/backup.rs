@@ -52,10 +52,8 @@ impl Backup {
         if let Some(mut file) = file {
             output.bytes(&mut file)?;
         } else if output.json {
-            let mut document = document(&held);
-            document["file"] = json!(self.file.display().to_string());
-            document["bytes"] = bytes.into();
-            output.document(&document)?;
+            let file = self.file.display().to_string();
+            output.document(&document(&held, [("file", file.into()), ("bytes", bytes.into())]))?;
         }
         let place = if is_stream { "stdout".to_owned() } else { self.file.display().to_string() };
         output.talk(format!("Backed up to {place}: {bytes} bytes, checked. {}", holds(&held)));
@@ -78,12 +76,19 @@ pub(super) fn holds(held: &Held) -> String {
     )
 }
 
-/// The same as a document.
-pub(super) fn document(held: &Held) -> Value {
+/// The same as a document, with what else there is to say.
+pub(super) fn document(held: &Held, more: [(&str, Value); 2]) -> Value {
     let Held { schema, tenants, agents, secrets, keys } = held;
     let keys: Vec<_> = keys
         .iter()
         .map(|(id, fingerprint, agents)| json!({ "id": id, "fingerprint": fingerprint, "agents": agents }))
         .collect();
-    json!({ "schema": schema, "tenants": tenants, "agents": agents, "secrets": secrets, "keys": keys })
+    let held = [
+        ("schema", json!(schema)),
+        ("tenants", json!(tenants)),
+        ("agents", json!(agents)),
+        ("secrets", json!(secrets)),
+        ("keys", keys.into()),
+    ];
+    more.into_iter().chain(held).map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Failure,
@@ -50,10 +50,8 @@ impl Restore {
         let Restored { database, held, kept } = restored?.map_err(|error| failed(&error))?;
         let (database, kept) = (database.display(), kept.map(|kept| kept.display().to_string()));
         if output.json {
-            let mut document = document(&held);
-            document["database"] = json!(database.to_string());
-            document["kept"] = kept.as_deref().map_or(Value::Null, Value::from);
-            output.document(&document)?;
+            let kept = kept.as_deref().map_or(Value::Null, Value::from);
+            output.document(&document(&held, [("database", database.to_string().into()), ("kept", kept)]))?;
         }
         output.talk(format!("Restored to {database}, and the keyring fits. {}", holds(&held)));
         if let Some(kept) = kept {

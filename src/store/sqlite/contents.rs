@@ -37,6 +37,8 @@ pub struct Contents {
     pub keys: Vec<KeyRow>,
     /// How many agents' data keys each key wraps.
     pub usage: Vec<(KekId, u64)>,
+    /// The latest time that a server has written, by the clock of then.
+    pub last_seen: Option<Timestamp>,
     /// SQLite's journal mode: `wal` when a server has had it.
     pub journal_mode: String,
 }
@@ -70,8 +72,8 @@ impl Contents {
     }
 
     fn unknown(schema: Schema) -> Self {
-        let (keys, usage, journal_mode) = (Vec::new(), Vec::new(), String::new());
-        Self { schema, tenants: 0, agents: 0, secrets: 0, keys, usage, journal_mode }
+        let (keys, usage, last_seen, journal_mode) = (Vec::new(), Vec::new(), None, String::new());
+        Self { schema, tenants: 0, agents: 0, secrets: 0, keys, usage, last_seen, journal_mode }
     }
 }
 
@@ -91,17 +93,18 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(file)
 }
 
+fn has(file: &Connection, table: &str) -> rusqlite::Result<bool> {
+    let query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
+    file.query_row(query, [table], |_row| Ok(())).optional().map(|row| row.is_some())
+}
+
 fn schema(file: &Connection) -> rusqlite::Result<Schema> {
-    let has = |table: &str| {
-        let query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?";
-        file.query_row(query, [table], |_row| Ok(())).optional().map(|row| row.is_some())
-    };
     let mut schema = Schema::default();
-    if has(Schema::MIGRATIONS)? {
+    if has(file, Schema::MIGRATIONS)? {
         let mut names = file.prepare("SELECT version FROM seaql_migrations ORDER BY version")?;
         schema.applied = names.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
     }
-    if has(Schema::REACH)? {
+    if has(file, Schema::REACH)? {
         schema.oldest = file.query_row(Schema::OLDEST, [], |row| row.get(0)).optional()?;
     }
     Ok(schema)
@@ -130,6 +133,11 @@ fn read(file: &Connection, schema: Schema) -> rusqlite::Result<Contents> {
         .query_map([], |row| Ok((KekId::from_stored(row.get(0)?), row.get::<_, i64>(1)?.unsigned_abs())));
     let usage = usage?.collect::<Result<_, _>>()?;
     let journal_mode = file.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    // Those of servers that were stopped in order are gone
+    let servers = if has(file, "servers")? { "UNION ALL SELECT MAX(seen_at) FROM servers" } else { "" };
+    let last_seen = format!("SELECT MAX(at) FROM (SELECT MAX(updated_at) AS at FROM agents {servers})");
+    let last_seen: Option<i64> = file.query_row(&last_seen, [], |row| row.get(0))?;
+    let last_seen = last_seen.map(Timestamp);
     let (tenants, agents, secrets) = (count("tenants")?, count("agents")?, count("secrets")?);
-    Ok(Contents { schema, tenants, agents, secrets, keys, usage, journal_mode })
+    Ok(Contents { schema, tenants, agents, secrets, keys, usage, last_seen, journal_mode })
 }

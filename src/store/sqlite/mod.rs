@@ -46,7 +46,7 @@ pub(super) fn open(
     tasks: &TaskTracker,
 ) -> std::result::Result<(Readers, Queue), Error> {
     let cannot = |error: rusqlite::Error| {
-        Error::Setup(format!("cannot open the database {}: {error}", path.display()))
+        Error::Setup(format!("cannot open the database {} (--database-url): {error}", path.display()))
     };
     let writer = Connection::writing(path).map_err(cannot)?;
     let checkpoints = Checkpoints::start(Connection::moving(path).map_err(cannot)?, tasks);
