@@ -1,6 +1,6 @@
 //! Why a start, or an operator's command, failed.
 
-use super::{KeyRefusal, KeyringFileError};
+use super::{BackupError, KeyRefusal, KeyringFileError};
 use crate::{
     config::SettingError,
     identity::RulesError,
@@ -33,6 +33,9 @@ pub enum StartError {
     /// The key provider.
     #[error("{0}")]
     Kms(#[from] KmsError),
+    /// A backup that is not made, or not restored.
+    #[error("{0}")]
+    Backup(#[from] BackupError),
     /// A key that is not to be made primary, or not to be removed.
     #[error("{0}")]
     Refused(#[from] KeyRefusal),
@@ -42,7 +45,15 @@ pub enum StartError {
     /// The certificate.
     #[error("{0}")]
     Tls(#[from] TlsError),
-    /// A socket or a file.
+    /// A socket.
+    #[error("{setting}: {error}")]
+    Socket {
+        /// The setting that names its address.
+        setting: &'static str,
+        /// What the system says, with the address.
+        error: std::io::Error,
+    },
+    /// A file.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The first token.

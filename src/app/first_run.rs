@@ -63,7 +63,10 @@ pub(super) fn require_database(storage: &Storage) -> Result<(), io::Error> {
 }
 
 fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot make {}: {error}", path.display()))
+    io::Error::new(
+        error.kind(),
+        format!("cannot make {} (--data-dir, --database-url): {error}", path.display()),
+    )
 }
 
 /// Makes sure that someone can call. A token that is given is added. Else the embedded database gets one

@@ -38,7 +38,7 @@ pub enum KeyringFileError {
         kek: String,
     },
     /// The file is no keyring.
-    #[error("the keyring {} cannot be used: {error}", path.display())]
+    #[error("the keyring {} (--keyring) cannot be used: {error}", path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -46,7 +46,7 @@ pub enum KeyringFileError {
         error: KeyringError,
     },
     /// The file cannot be read or written.
-    #[error("the keyring {}: {error}", path.display())]
+    #[error("the keyring {} (--keyring): {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,

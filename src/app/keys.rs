@@ -19,7 +19,7 @@ use crate::{
     crypto::{KekState, KeyCheck, KeyEntry, Keyring, Random},
     domain::{KekId, Timestamp},
     service::{Clock, Error, KeyProblem, KeySet, KeyUse, compare_keys, survey_keys},
-    store::Store,
+    store::{self, Store},
 };
 
 /// A key that was made.
@@ -221,7 +221,11 @@ pub(super) fn load(storage: &Storage) -> Result<Keyring, StartError> {
 
 pub(super) async fn open(storage: &Storage) -> Result<Store, StartError> {
     require_database(storage)?;
-    Ok(Store::open(&storage.store, &TaskTracker::new()).await?)
+    let store = Store::open(&storage.store, &TaskTracker::new()).await?;
+    match store.schema().await?.too_new() {
+        Some(why) => Err(store::Error::Setup(why).into()),
+        None => Ok(store),
+    }
 }
 
 pub(super) fn find<'k>(

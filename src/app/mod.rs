@@ -1,6 +1,8 @@
 //! Puts the parts together and takes them apart again: the composition root.
 
 mod assembly;
+mod backup;
+mod doctor;
 mod error;
 mod first_run;
 mod followed;
@@ -11,15 +13,17 @@ mod operate;
 mod ops;
 mod reload;
 mod rotation;
+mod stop;
 pub mod tenants;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start_log};
+pub use backup::{BackedUp, BackupError, Held, Origin, Restored, Target, backup, restore};
+pub use doctor::{Finding, Verdict, examine};
 pub use error::StartError;
 pub use first_run::FirstToken;
 pub use keyring_file::KeyringFileError;
@@ -44,9 +48,6 @@ use crate::{
         listener::{self, Tls},
     },
 };
-
-/// How long what runs beside the calls may take to end, all in all.
-const BACKGROUND_END: Duration = Duration::from_secs(4);
 
 /// A server that runs.
 #[derive(Debug)]
@@ -78,7 +79,9 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
     let (stop, stop_ops) = (CancellationToken::new(), CancellationToken::new());
     let tls = sockets.tls.map(Tls::load).transpose()?.map(Arc::new);
-    let (public, ops) = (listener::bind(sockets.listen).await?, listener::bind(sockets.ops_listen).await?);
+    let socket = |setting| move |error| StartError::Socket { setting, error };
+    let public = listener::bind(sockets.listen).await.map_err(socket("--listen"))?;
+    let ops = listener::bind(sockets.ops_listen).await.map_err(socket("--ops-listen"))?;
     let (address, ops_address) = (public.local_addr(), ops.local_addr());
 
     first_run::prepare_directory(&storage)?;
@@ -97,10 +100,12 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let (health, _) = tonic_health::server::health_reporter();
     let traces = assembly::traces(traces.as_ref(), &metrics, &background, &stop_ops)?;
     let front = Front::new(&service, health.clone(), &transport, metrics.clone(), traces);
-    let ops_router = ops::router(service.clone(), health.clone(), metrics.clone(), stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     let door = sockets.listener;
-    serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
+    let accepting =
+        serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
+    let vital = ops::Vital { accepting: accepting.abort_handle(), stopping: stop.clone() };
+    let ops_router = ops::router(service.clone(), health.clone(), metrics.clone(), vital);
     background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
     background.spawn(health::watch(service.clone(), health.clone(), metrics.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
@@ -120,26 +125,4 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
         background,
         shutdown_timeout: config.shutdown_timeout,
     })
-}
-
-// === impl Running ===
-
-impl Running {
-    /// Stops: not ready at once, no new connections, calls under way are answered, then the rest ends.
-    /// Says whether all calls were answered in time.
-    pub async fn stop(self) -> bool {
-        tracing::info!("draining");
-        health::set(&self.health, ServingStatus::NotServing).await;
-        self.stop.cancel();
-        self.serving.close();
-        let drained = timeout(self.shutdown_timeout, self.serving.wait()).await.is_ok();
-        self.stop_ops.cancel();
-        self.background.close();
-        let (service, background, end) = (self.service, self.background, Instant::now() + BACKGROUND_END);
-        // With the service goes the last who could write
-        let left = timeout_at(end, async move { service.leave().await }).await.is_ok();
-        let ended = timeout_at(end, background.wait()).await.is_ok();
-        tracing::info!(drained, left, "stopped");
-        drained && ended
-    }
 }

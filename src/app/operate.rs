@@ -24,6 +24,12 @@ pub(super) async fn bring_up_to_date(
     config: &store::Config,
     auto_migrate: bool,
 ) -> Result<(), StartError> {
+    if let Some(later) = store.schema().await?.later() {
+        tracing::warn!(
+            later,
+            "the database has a schema of a later version, which this one understands: good while an upgrade is under way"
+        );
+    }
     if auto_migrate {
         for name in store.migrate(config).await? {
             tracing::info!(name, "migration applied");

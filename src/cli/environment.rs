@@ -3,9 +3,6 @@
 use std::{path::PathBuf, time::SystemTime};
 
 pub(crate) use crate::config::Environment;
-use crate::config::SettingError;
-
-use super::failure::Failure;
 
 /// Variables that hold a token of this service.
 pub(crate) const TOKEN_VARIABLES: [&str; 2] = ["SUPERSERVE_TOKEN", "SUPERSERVE_API_KEY"];
@@ -20,11 +17,5 @@ impl Environment {
     /// The home directory.
     pub(crate) fn home(&self) -> Option<PathBuf> {
         self.get_os("HOME").map(PathBuf::from)
-    }
-}
-
-impl From<SettingError> for Failure {
-    fn from(error: SettingError) -> Self {
-        Self::local(format!("{error}."))
     }
 }

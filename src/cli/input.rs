@@ -43,6 +43,17 @@ pub(crate) struct Input {
     pub(crate) is_terminal: bool,
 }
 
+/// Stdin, read bit by bit.
+struct Stdin(Source);
+
+// === impl Stdin ===
+
+impl Read for Stdin {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
 // === impl Input ===
 
 impl Input {
@@ -59,6 +70,11 @@ impl Input {
             Ok(descriptor) => Self::new(File::from(descriptor), is_terminal),
             Err(_closed) => Self::new(io::empty(), false),
         }
+    }
+
+    /// Stdin as it comes, for what may be large and is not secret in itself.
+    pub(crate) fn reader(&self) -> impl Read + Send + 'static {
+        Stdin(Arc::clone(&self.stdin))
     }
 
     /// All of stdin.

@@ -76,6 +76,21 @@ enum Command {
     Serve(Box<ServeSettings>),
     /// Apply the database schema and exit
     Migrate(StorageSettings),
+    /// Copy the embedded database while it is in use
+    ///
+    /// The copy has all that was acknowledged before, is checked, and is there as a whole or not at all. The keyring is not
+    /// in it: keep a copy of that apart, as both together are all secrets. With PostgreSQL use `pg_dump`.
+    Backup(operator::Backup),
+    /// Put a backup in the place of the embedded database, while no server runs
+    ///
+    /// It is refused if it is damaged, of a later version, or if the keyring lacks a key that it needs. With PostgreSQL use
+    /// `pg_restore`.
+    Restore(operator::Restore),
+    /// Say whether a server could run with these settings, and what to do where it could not
+    ///
+    /// It takes the settings of `serve`, looks at files, database, keys, clock and network, and changes nothing: a line for
+    /// each check, `ok`, `warning` or `problem`. It exits with 1 if there is a problem.
+    Doctor(Box<ServeSettings>),
     /// Make, show, rotate and retire the key-encryption keys
     #[command(subcommand)]
     Keys(operator::KeysCommand),
@@ -148,6 +163,9 @@ async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
     match command {
         Command::Serve(settings) => operator::serve(*settings, context).await,
         Command::Migrate(settings) => operator::migrate(&settings, context).await,
+        Command::Backup(command) => command.run(context).await,
+        Command::Restore(command) => command.run(context).await,
+        Command::Doctor(settings) => operator::doctor(*settings, context).await,
         Command::Keys(command) => operator::keys(&command, context).await,
         Command::Tenants(command) => operator::tenants(&command, context).await,
         Command::Tokens(command) => command.run(&client, context).await,

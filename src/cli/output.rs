@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::failure::Failure;
 
 /// The two ways out. Both are handed in, so that tests can read them.
+#[expect(clippy::struct_excessive_bools, reason = "each is of something else")]
 pub(crate) struct Output {
     stdout: Box<dyn Write + Send>,
     stderr: Box<dyn Write + Send>,
@@ -16,6 +17,8 @@ pub(crate) struct Output {
     is_closed: bool,
     /// Talk is shown on a terminal, where a line can be written over.
     pub(crate) is_live: bool,
+    /// Data is shown on a terminal.
+    pub(crate) is_shown: bool,
 }
 
 // === impl Output ===
@@ -23,13 +26,14 @@ pub(crate) struct Output {
 impl Output {
     /// Writes to these.
     pub(crate) fn new(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
-        Self { stdout, stderr, json: false, is_closed: false, is_live: false }
+        Self { stdout, stderr, json: false, is_closed: false, is_live: false, is_shown: false }
     }
 
     /// Writes to the process's own.
     pub(crate) fn of_process() -> Self {
         Self {
             is_live: io::stderr().is_terminal(),
+            is_shown: io::stdout().is_terminal(),
             ..Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
         }
     }
@@ -48,6 +52,15 @@ impl Output {
     /// When it cannot be written.
     pub(crate) fn only_copy(&mut self, text: &str) -> Result<(), Failure> {
         self.write(text).map_err(|error| cannot_write(&error))
+    }
+
+    /// Bytes as they are. A closed stdout is an error too: half of them are of no use.
+    ///
+    /// # Errors
+    /// When they cannot be read or written.
+    pub(crate) fn bytes(&mut self, from: &mut impl io::Read) -> Result<(), Failure> {
+        let copied = io::copy(from, &mut self.stdout).and_then(|_bytes| self.stdout.flush());
+        copied.map_err(|error| cannot_write(&error))
     }
 
     /// A JSON document.

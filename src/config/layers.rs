@@ -54,6 +54,23 @@ pub fn layer(
     failed.map_or(Ok(command), Err)
 }
 
+/// The settings of `serve` that a text names by their flags, each with its variable, in the order of the text.
+#[must_use]
+pub fn variables_in(text: &str) -> Vec<(String, String)> {
+    let serve = ServeSettings::augment_args(Command::new("serve"));
+    let is_of_flag = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut found: Vec<(String, String)> = Vec::new();
+    for word in text.split(|c| !is_of_flag(c)) {
+        let Some(name) = word.strip_prefix("--").map(|name| name.trim_end_matches('-')) else { continue };
+        let argument = serve.get_arguments().find(|argument| argument.get_long() == Some(name));
+        let variable = argument.and_then(Arg::get_env).and_then(|variable| variable.to_str());
+        if let Some(variable) = variable.filter(|_new| found.iter().all(|(flag, _)| flag != word)) {
+            found.push((word.to_owned(), variable.to_owned()));
+        }
+    }
+    found
+}
+
 fn layer_argument(arg: Arg, file: &toml::Table, environment: &Environment) -> Result<Arg, SettingError> {
     let Some(name) = arg.get_long().map(str::to_owned) else { return Ok(arg) };
     if let Some(variable) = arg.get_env().and_then(|name| name.to_str()).map(str::to_owned) {
@@ -136,6 +153,13 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content.as_bytes()).unwrap();
         file
+    }
+
+    #[test]
+    fn flags_in_a_sentence_have_their_variables() {
+        let found = variables_in("--tls-key: goes with --tls-cert, --tls-key or `--nonsense`: give --help");
+        let names: Vec<_> = found.iter().map(|(flag, variable)| (&**flag, &**variable)).collect();
+        assert_eq!(names, [("--tls-key", "SUPERSERVE_TLS_KEY"), ("--tls-cert", "SUPERSERVE_TLS_CERT")]);
     }
 
     #[test]

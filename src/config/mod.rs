@@ -18,7 +18,7 @@ use clap::{Args, builder::BoolishValueParser};
 
 pub use environment::Environment;
 pub use keys::{KeySettings, Keys, Provider};
-pub use layers::{SettingError, layer};
+pub use layers::{SettingError, layer, variables_in};
 use limits::LimitSettings;
 use storage::STATEMENT_TIMEOUT;
 pub use storage::{Storage, StorageSettings};

@@ -47,24 +47,6 @@ struct Looks {
     known: Vec<KeyRow>,
 }
 
-/// Why a server is not ready.
-#[derive(Debug, thiserror::Error)]
-pub enum NotReady {
-    /// The database does not answer.
-    #[error("the database does not answer")]
-    Database(#[from] Error),
-    /// A key is needed that this server has not.
-    #[error(
-        "the keyring lacks the key {id} of the fingerprint {needed}, which wraps the data keys of agents"
-    )]
-    Key {
-        /// The key's id.
-        id: KekId,
-        /// The key's fingerprint.
-        needed: String,
-    },
-}
-
 // === impl KeyringSource ===
 
 impl KeyringSource {
@@ -137,18 +119,6 @@ impl Held {
 // === impl Service ===
 
 impl Service {
-    /// Whether this server can serve: the database answers, and no key was needed that is not in the keyring.
-    ///
-    /// # Errors
-    /// [`NotReady`].
-    pub async fn ready(&self) -> Result<(), NotReady> {
-        self.parts.store.ping().await.map_err(Error::from)?;
-        match self.parts.keyring.lacking() {
-            Some((id, needed)) => Err(NotReady::Key { id, needed }),
-            None => Ok(()),
-        }
-    }
-
     /// Looks for a data key that a call needs and that is not at hand: the key that wraps it may be in the keyring by now,
     /// or somewhere else. When it returns, the call is worth another try.
     ///

@@ -129,20 +129,39 @@ pub async fn forget(store: &Store, id: &KekId) -> Result<(), Error> {
 /// # Errors
 /// [`KeyProblem`].
 pub async fn compare(store: &Store, keys: &KeySet) -> Result<Vec<KeyUse>, KeyProblem> {
-    let known = survey(store, Some(keys)).await?;
+    fit(
+        store.known_keys().await.map_err(Error::from)?,
+        &store.key_usage().await.map_err(Error::from)?,
+        Some(keys),
+    )
+    .await
+}
+
+/// Checks a keyring against what a database knows of keys, and how many agents need each, and says how much depends on
+/// each key.
+///
+/// # Errors
+/// [`KeyProblem`].
+pub async fn fit(
+    rows: Vec<KeyRow>,
+    usage: &[(KekId, u64)],
+    keys: Option<&KeySet>,
+) -> Result<Vec<KeyUse>, KeyProblem> {
+    let known = uses(rows, usage, keys).await?;
     match known.iter().find_map(|key| problem_of(key, &known, keys)) {
         Some(problem) => Err(problem),
         None => Ok(known),
     }
 }
 
-fn problem_of(key: &KeyUse, all: &[KeyUse], keys: &KeySet) -> Option<KeyProblem> {
+fn problem_of(key: &KeyUse, all: &[KeyUse], keys: Option<&KeySet>) -> Option<KeyProblem> {
     let KeyUse { id, fingerprint, agents, .. } = key;
     let (id, needed, agents) = (id.clone(), fingerprint.clone(), *agents);
     match key.check {
         KeyCheck::Right => None,
         KeyCheck::Wrong => {
-            let found = keys.keyring().and_then(|keyring| keyring.get(&id)).map(KeyEntry::fingerprint);
+            let found = keys.and_then(KeySet::keyring).and_then(|keyring| keyring.get(&id));
+            let found = found.map(KeyEntry::fingerprint);
             let found = found.unwrap_or_else(|| "of another key".to_owned());
             Some(KeyProblem::Wrong { id, found, needed })
         }
@@ -160,10 +179,17 @@ fn problem_of(key: &KeyUse, all: &[KeyUse], keys: &KeySet) -> Option<KeyProblem>
 /// # Errors
 /// [`Error::Store`].
 pub async fn survey(store: &Store, keys: Option<&KeySet>) -> Result<Vec<KeyUse>, Error> {
-    let usage = store.key_usage().await?;
+    uses(store.known_keys().await?, &store.key_usage().await?, keys).await
+}
+
+async fn uses(
+    rows: Vec<KeyRow>,
+    usage: &[(KekId, u64)],
+    keys: Option<&KeySet>,
+) -> Result<Vec<KeyUse>, Error> {
     let agents_of = |id: &KekId| usage.iter().find(|(used, _)| used == id).map_or(0, |(_, agents)| *agents);
     let mut known = Vec::new();
-    for KeyRow { id, check_value, noted_at, primary_since } in store.known_keys().await? {
+    for KeyRow { id, check_value, noted_at, primary_since } in rows {
         let check = match keys {
             Some(keys) => verify(keys, &id, &check_value).await?,
             None => KeyCheck::Unknown,

@@ -26,6 +26,7 @@ mod measures;
 mod overlap;
 mod page_token;
 mod plan;
+mod readiness;
 mod rewrap;
 mod roll;
 mod rotate_token;
@@ -51,15 +52,16 @@ pub use clock::Clock;
 pub use data_keys::WantedKey;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
-pub use held::{KeyringSource, NotReady};
+pub use held::KeyringSource;
 pub use key_set::{KeySet, RemoteKey};
 pub use keys::{
-    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
+    KeyProblem, KeyUse, check as check_keys, compare as compare_keys, fit as fit_keys, forget as forget_key,
     survey as survey_keys,
 };
 pub use measures::Nobody;
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
+pub use readiness::{Condition, NotReady};
 pub use rewrap::{Rewrapping, rewrap_all};
 pub use roll::{begin_to_use, who_wraps_by};
 pub use rotate_token::Rotated;

@@ -121,7 +121,7 @@ async fn open_postgres(hosts: &Hosts, config: &Config, tasks: &TaskTracker) -> R
         hosts.clone().map(|options| options.application_name("superserve").disable_statement_logging());
     let cannot = |error: sqlx::Error| {
         let url = &config.url;
-        Error::Setup(format!("cannot reach the database {url:?}: {error}"))
+        Error::Setup(format!("cannot reach the database {url:?} (--database-url): {error}"))
     };
     let deaths = Deaths::default();
     let (teller, moves) = watch::channel(None);
@@ -174,7 +174,10 @@ impl Shares {
 }
 
 /// Waits for a server that takes writes.
-async fn find(hosts: &Hosts, limit: Duration) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
+pub(super) async fn find(
+    hosts: &Hosts,
+    limit: Duration,
+) -> Result<(PgConnectOptions, PgConnection), sqlx::Error> {
     let until = Instant::now() + limit;
     loop {
         match hosts.primary().await {

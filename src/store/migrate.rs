@@ -15,15 +15,12 @@ use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement, Tr
 use sea_orm_migration::{MigratorTrait as _, SchemaManager};
 
 use super::{
-    Config, DatabaseUrl, Error, Store,
+    Config, DatabaseUrl, Error, Schema, Store,
     engine::Engine,
     error::is_contended,
     migration::Migrator,
     patience::{CONTENDED, patiently},
 };
-
-/// Where sea-orm keeps which migrations were applied.
-const MIGRATIONS: &str = "seaql_migrations";
 
 /// Makes the row. Of two that make the table at once PostgreSQL refuses one, who then finds it there.
 const MAKE_LOCK: [&str; 2] = [
@@ -38,7 +35,8 @@ impl Store {
     /// version is left as it is.
     ///
     /// # Errors
-    /// [`Error`] when one fails; it is then not applied at all.
+    /// [`Error`] when one fails; it is then not applied at all. [`Error::Setup`] when the database is of a
+    /// [later version](Schema::too_new).
     pub async fn migrate(&self, config: &Config) -> Result<Vec<String>, Error> {
         match &config.url {
             DatabaseUrl::Sqlite(path) => {
@@ -52,22 +50,58 @@ impl Store {
     /// The names of the migrations that this database still lacks.
     ///
     /// # Errors
-    /// [`Error`] when the database cannot be asked.
+    /// [`Error`] when the database cannot be asked, or is of a [later version](Schema::too_new).
     pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
+        let schema = self.schema().await?;
+        schema.too_new().map_or_else(|| Ok(schema.pending()), |why| Err(Error::Setup(why)))
+    }
+
+    /// What the database says of its schema.
+    ///
+    /// # Errors
+    /// [`Error`] when the database cannot be asked.
+    pub async fn schema(&self) -> Result<Schema, Error> {
         let connection = &self.schema_connection();
-        let has_migrations = match &self.writer {
-            Engine::Postgres(_) => SchemaManager::new(connection).has_table(MIGRATIONS).await?,
-            Engine::Sqlite(_) => {
-                let table = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?";
-                let table = Statement::from_sql_and_values(DbBackend::Sqlite, table, [MIGRATIONS.into()]);
-                connection.query_one_raw(table).await?.is_some()
-            }
+        let mut schema = Schema::default();
+        if self.has_table(connection, Schema::MIGRATIONS).await? {
+            let applied = Migrator::get_migration_models(connection).await?;
+            schema.applied = applied.into_iter().map(|model| model.version).collect();
+            schema.applied.sort();
+        }
+        if self.has_table(connection, Schema::REACH).await? {
+            let backend = connection.get_database_backend();
+            let oldest = Statement::from_sql_and_values(backend, Schema::OLDEST, []);
+            let row = connection.query_one_raw(oldest).await?;
+            schema.oldest = row.map(|row| row.try_get("", "oldest")).transpose()?;
+        }
+        Ok(schema)
+    }
+
+    /// The same of a database that has a schema of this version at least, beside all that goes on.
+    ///
+    /// # Errors
+    /// [`Error`] when the database cannot be asked.
+    pub async fn present_schema(&self) -> Result<Schema, Error> {
+        let read = async |text: &str| {
+            let statement = Statement::from_sql_and_values(self.reader.get_database_backend(), text, []);
+            self.reader.query_all_raw(statement).await
         };
-        let applied =
-            if has_migrations { Migrator::get_migration_models(connection).await? } else { Vec::new() };
-        let is_applied = |name: &str| applied.iter().any(|model| model.version == name);
-        let names = Migrator::migrations().into_iter().map(|migration| migration.name().to_owned());
-        Ok(names.filter(|name| !is_applied(name)).collect())
+        let applied = read("SELECT version FROM seaql_migrations ORDER BY version").await?;
+        let applied = applied.iter().map(|row| row.try_get("", "version")).collect::<Result<_, _>>()?;
+        let oldest = read(Schema::OLDEST).await?;
+        let oldest = oldest.first().map(|row| row.try_get("", "oldest")).transpose()?;
+        Ok(Schema { applied, oldest })
+    }
+
+    async fn has_table(&self, connection: &DatabaseConnection, table: &'static str) -> Result<bool, Error> {
+        match &self.writer {
+            Engine::Postgres(_) => Ok(SchemaManager::new(connection).has_table(table).await?),
+            Engine::Sqlite(_) => {
+                let query = "SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?";
+                let query = Statement::from_sql_and_values(DbBackend::Sqlite, query, [table.into()]);
+                Ok(connection.query_one_raw(query).await?.is_some())
+            }
+        }
     }
 
     /// On PostgreSQL the lock belongs to a transaction that does nothing else, so that it is let go

@@ -21,6 +21,7 @@ mod connect;
 mod engine;
 mod entity;
 mod error;
+mod examine;
 mod found;
 mod gathered;
 mod hosts;
@@ -38,6 +39,7 @@ mod previous;
 mod rewrap;
 mod room;
 mod rows;
+mod schema;
 mod scout;
 mod secrets;
 mod servers;
@@ -55,14 +57,17 @@ pub use change::{Change, Decided, Found, Question};
 pub use changes::{Changed, Word};
 pub use connect::{Config, DatabaseUrl};
 pub use error::{Error, Transient};
+pub use examine::{Examined, examine};
 pub use found::Remembered;
 pub use gathered::AgentWith;
 pub use hosts::Hosts;
 pub use keys::KeyRow;
 pub use metadata::StoredSecret;
 pub use rewrap::{Rewrapped, Wrapping};
+pub use schema::Schema;
 pub use secrets::{PreviousSecret, SealedSecret, SealedWrite};
 pub use servers::ServerRow;
+pub use sqlite::{Care, Contents, copy_database, has_orphaned_log, replace_database};
 pub use tenants::Belongings;
 pub use writer::Tx;
 
@@ -125,6 +130,16 @@ impl Store {
             announcer,
             measures,
             batching,
+        }
+    }
+
+    /// Whether there is still somebody to write. Where a thread does that for all, and has come to an end by a fault of ours,
+    /// nothing is written any more until the next start.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        match &self.writer {
+            Engine::Postgres(_) => true,
+            Engine::Sqlite(queue) => queue.is_open(),
         }
     }
 

@@ -1,9 +1,6 @@
 //! Promises: what was acknowledged survives, concurrent writers lose nothing, replicas agree at once.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, HashSet},
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde_json::{Value, json};
@@ -15,6 +12,7 @@ use crate::harness::{
     rest::{Answer, Rest},
     server::Server,
     steps::{audit, create_token, resolve, resolver},
+    writers::Writers,
 };
 
 /// Requests on their way at a time: more would only run into the test's own limit of open files.
@@ -171,69 +169,6 @@ async fn replicas_agree_at_once() {
     assert_eq!(here.delete(&format!("/v1/agents/{agent}")).send().await.status, 204);
     assert_eq!(there.get(&secrets_of(&agent)).send().await.status, 404);
     assert_eq!(resolve(&two, &agent).await.unwrap_err().code(), tonic::Code::NotFound);
-}
-
-/// Writers that each set three keys of their own to one number, again and again until the server is gone.
-struct Writers {
-    /// The last number that was sent, and the last that was acknowledged.
-    told: RefCell<Vec<(u64, u64)>>,
-    total: Cell<usize>,
-}
-
-// === impl Writers ===
-
-impl Writers {
-    fn new(count: usize) -> Self {
-        Self { told: RefCell::new(vec![(0, 0); count]), total: Cell::new(0) }
-    }
-
-    fn acknowledged(&self) -> usize {
-        self.total.get()
-    }
-
-    async fn run(&self, rest: &Rest, agent: &str) {
-        let count = self.told.borrow().len();
-        join_all((0..count).map(|writer| self.write(rest, agent, writer))).await;
-    }
-
-    async fn write(&self, rest: &Rest, agent: &str, writer: usize) {
-        for number in 1.. {
-            self.told.borrow_mut()[writer].0 = number;
-            let secrets: HashMap<_, _> =
-                keys(writer).into_iter().map(|key| (key, number.to_string())).collect();
-            let call = rest.patch(&secrets_of(agent)).json(&json!({"secrets": secrets}));
-            match call.try_send().await {
-                Ok(answer) if answer.status == 200 => {
-                    self.told.borrow_mut()[writer].1 = number;
-                    self.total.set(self.total.get() + 1);
-                }
-                Ok(answer) => {
-                    assert_eq!(answer.status, 503, "{}", answer.text());
-                    return;
-                }
-                Err(_cut) => return,
-            }
-        }
-    }
-
-    /// Every acknowledged write is there, or the one that was under way after it; and each as a whole.
-    fn check(&self, values: &HashMap<String, String>) {
-        for (writer, (sent, acknowledged)) in self.told.borrow().iter().enumerate() {
-            let found: HashSet<u64> = keys(writer)
-                .iter()
-                .map(|key| values.get(key).map_or(0, |value| value.parse().expect("a number")))
-                .collect();
-            let found: Vec<_> = found.into_iter().collect();
-            assert!(
-                matches!(found[..], [number] if (*acknowledged..=*sent).contains(&number)),
-                "writer {writer}: {acknowledged} was acknowledged, {sent} sent, and found: {found:?}"
-            );
-        }
-    }
-}
-
-fn keys(writer: usize) -> [String; 3] {
-    ["A", "B", "C"].map(|key| format!("{key}_{writer}"))
 }
 
 /// Runs them all, many at a time.

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking, and so do its helpers"
 )]
 
+mod backup;
 mod budgets;
 mod cli;
 mod cli_dotenv;
@@ -27,6 +28,7 @@ mod cli_settings;
 mod cli_terminal;
 mod cors;
 mod docs;
+mod doctor;
 mod drill_database;
 mod drill_machine;
 mod durability;
@@ -82,6 +84,7 @@ mod secrecy;
 mod shutdown;
 mod smoke;
 mod sources;
+mod start_failures;
 mod store;
 mod store_changes;
 mod store_outages;
@@ -97,4 +100,5 @@ mod tls_versions;
 mod token_rotation;
 mod token_uses;
 mod traces;
+mod upgrades;
 mod watch;

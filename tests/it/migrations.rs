@@ -4,7 +4,12 @@ use std::thread;
 
 use crate::harness::{Database, on_each_database, server::Server, sql::Sql};
 
-on_each_database!(migrations_take_turns, a_later_schema_is_left_alone, a_missing_schema_is_named);
+on_each_database!(
+    migrations_take_turns,
+    a_later_schema_is_left_alone,
+    a_schema_that_is_too_new_is_refused,
+    a_missing_schema_is_named
+);
 
 async fn migrations_take_turns(database: Database) {
     let setup = Server::with(database);
@@ -46,4 +51,29 @@ async fn a_missing_schema_is_named(database: Database) {
     assert_eq!(setup.run(&["migrate"]).code, 0);
     let server = setup.start();
     assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
+}
+
+async fn a_schema_that_is_too_new_is_refused(database: Database) {
+    const LATER: &str = "m29991231_000999_later";
+    let mut server = Server::start(database);
+    assert!(server.stop().await.success());
+    let sql = Sql::connect(&server).await;
+    let later = format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{LATER}', 1)");
+    sql.run(&later).await;
+    sql.run("UPDATE schema_reach SET oldest = 999").await;
+    let setup = server.setup();
+    let refused = setup.run_serve().failed(1);
+    assert!(refused.contains(LATER) && refused.contains("later version"), "{refused}");
+    assert!(refused.contains(env!("CARGO_PKG_VERSION")) && refused.contains("restore a backup"), "{refused}");
+    for command in [&["migrate"][..], &["keys", "status"], &["tenants", "list"], &["doctor"]] {
+        let refused = setup.run(command);
+        assert_eq!(refused.code, 1, "{command:?}: {}", refused.stderr);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(said.contains(LATER), "{command:?}: {said}");
+    }
+    // One that this version understands is served beside the new one, while that is rolled out
+    sql.run("UPDATE schema_reach SET oldest = 6").await;
+    server.restart();
+    assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
+    assert!(server.log().contains(LATER), "{}", server.log());
 }

@@ -6,8 +6,10 @@
 //! reads take one of a few that only read (`readers`), unless
 //! what they ask for is in memory (`memory`).
 
+mod backup;
 mod checkpoint;
 mod connection;
+mod contents;
 mod error;
 mod memory;
 mod queue;
@@ -17,8 +19,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 
+pub use backup::{copy_database, has_orphaned_log, replace_database};
 use checkpoint::Checkpoints;
 pub(super) use connection::Connection;
+pub use contents::{Care, Contents};
 use memory::Memory;
 pub(super) use memory::Touched;
 pub(super) use queue::Queue;
@@ -43,7 +47,7 @@ pub(super) fn open(
     tasks: &TaskTracker,
 ) -> std::result::Result<(Readers, Queue), Error> {
     let cannot = |error: rusqlite::Error| {
-        Error::Setup(format!("cannot open the database {}: {error}", path.display()))
+        Error::Setup(format!("cannot open the database {} (--database-url): {error}", path.display()))
     };
     let writer = Connection::writing(path, measures).map_err(cannot)?;
     let checkpoints = Checkpoints::start(Connection::moving(path, measures).map_err(cannot)?, tasks);

@@ -104,6 +104,11 @@ impl Queue {
         receiver.await.unwrap_or_else(|_dropped| Err(stopped()))
     }
 
+    /// Whether the thread is there.
+    pub(in crate::store) fn is_open(&self) -> bool {
+        !self.jobs.is_closed()
+    }
+
     /// The connection, to migrate on while nobody writes.
     pub(in crate::store) fn connection(&self) -> &Connection {
         &self.connection
@@ -189,5 +194,48 @@ where
             // A caller that hung up does not want to know
             drop(caller.send(told));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::store::measures::Measures;
+
+    /// What has its thread fall.
+    struct Falling;
+
+    #[async_trait]
+    impl Job for Falling {
+        fn is_awaited(&self) -> bool {
+            false
+        }
+
+        async fn run(&mut self, _tx: &Tx) -> bool {
+            false
+        }
+
+        fn touches(&self) -> Touched {
+            Touched::Nothing
+        }
+
+        fn answer(self: Box<Self>, _committed: Result<(), Error>) {
+            panic!("a fault of ours");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_fell_is_known_to_be_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secrets.db");
+        let (_readers, queue) =
+            super::super::open(&path, Duration::from_secs(1), &Measures::default(), &TaskTracker::new())
+                .unwrap();
+        assert!(queue.is_open());
+        assert!(queue.jobs.send(Box::new(Falling)).await.is_ok());
+        queue.jobs.closed().await;
+        assert!(!queue.is_open());
     }
 }

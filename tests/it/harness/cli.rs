@@ -128,7 +128,7 @@ impl Cli {
     ///
     /// # Panics
     /// When it does not end within [`LIMIT`].
-    pub(super) fn finish(mut command: Command, stdin: &[u8]) -> Output {
+    pub(crate) fn finish(mut command: Command, stdin: &[u8]) -> Output {
         // Files, not pipes: nobody has to read while the command writes
         let talk = TempDir::new().expect("a temporary directory");
         let (out, err) = (talk.path().join("out"), talk.path().join("err"));

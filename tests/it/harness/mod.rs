@@ -22,6 +22,7 @@
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
 //! | [`steps`] | what a case looks at: values, the audit trail |
 //! | [`transit`] | a transit engine, a real OpenBao or a small one, that can be lost |
+//! | [`writers`] | writers that go on until the server is gone |
 //! | [`search`] | finds a text in whatever form it was written |
 //!
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
@@ -49,6 +50,7 @@ pub(crate) mod server;
 pub(crate) mod sql;
 pub(crate) mod steps;
 pub(crate) mod transit;
+pub(crate) mod writers;
 
 use std::{
     ffi::OsString,

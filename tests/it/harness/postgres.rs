@@ -259,6 +259,12 @@ fn programs() -> Option<PathBuf> {
     found
 }
 
+/// A program of PostgreSQL, not yet begun. `None` where it is not installed.
+pub(crate) fn program(name: &str) -> Option<Command> {
+    let path = programs()?.join(name);
+    path.exists().then(|| Command::new(path))
+}
+
 /// Ports that are free now: several, as somebody may take one before PostgreSQL does.
 fn free_ports() -> Vec<u16> {
     let listeners: Vec<TcpListener> =

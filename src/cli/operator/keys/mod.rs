@@ -1,6 +1,5 @@
 //! `superserve keys`.
 
-mod progress;
 mod retire;
 mod rotate;
 mod status;

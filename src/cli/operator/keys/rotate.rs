@@ -5,13 +5,15 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    Failure, failed,
-    progress::{Progress, rate},
-};
+use super::{Failure, failed};
 use crate::{
     app::{self, AgentsRewrapped, KeysRotated, Rotation},
-    cli::{context::Context, duration, failure::Exit},
+    cli::{
+        context::Context,
+        duration,
+        failure::Exit,
+        operator::progress::{Progress, rate},
+    },
     config::StorageSettings,
 };
 
@@ -36,7 +38,7 @@ impl Rotate {
     pub(super) async fn run(&self, context: &mut Context) -> Result<Exit, Failure> {
         app::start_log(self.settings.log()).map_err(|error| failed(&error))?;
         let storage = self.settings.check()?;
-        let mut progress = Progress::new(&mut context.output);
+        let mut progress = Progress::new(&mut context.output, "agents");
         let rotation = Rotation { key: self.key.as_deref(), wait: self.wait };
         let rotated = app::rotate_keys(&storage, rotation, |done, total| progress.tell(done, total));
         let rotated = rotated.await;

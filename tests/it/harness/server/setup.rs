@@ -182,6 +182,16 @@ impl Setup {
         Cli::finish(command, b"")
     }
 
+    /// The arguments after `serve`.
+    pub(crate) fn arguments(&self) -> &[String] {
+        &self.arguments
+    }
+
+    /// The database the server is given.
+    pub(crate) fn database(&self) -> &Database {
+        &self.stores.database
+    }
+
     /// The directory the server is given.
     pub(crate) fn data_dir(&self) -> &Path {
         self.data_dir.path()
