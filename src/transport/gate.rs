@@ -51,6 +51,8 @@ pub(super) struct Gate {
     service: Service,
     timeout: Duration,
     concurrent: Semaphore,
+    /// Of which there are so many.
+    most: usize,
     load: Load,
     token_rates: Rates<String>,
     source_rates: Rates<Source>,
@@ -65,10 +67,12 @@ pub(super) struct Gate {
 impl Gate {
     /// Limits as they are configured.
     pub(super) fn new(service: Service, config: &Config, metrics: LimitMetrics) -> Self {
+        let most = config.concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self {
             service,
             timeout: config.timeout,
-            concurrent: Semaphore::new(config.concurrent_requests),
+            concurrent: Semaphore::new(most),
+            most,
             load: Load::new(&metrics),
             token_rates: Rates::new(config.rate_limit),
             source_rates: Rates::new(config.rate_limit_per_source),
@@ -117,7 +121,7 @@ impl Gate {
         let answered = async {
             self.authenticate(&mut request).await?;
             self.limit_rate(&request)?;
-            let request = self.at_place(request, place.as_ref());
+            let request = self.at_place(request, place.as_ref())?;
             Ok(until_its_end(handle(request).await, open_stream))
         };
         tokio::time::timeout(limit, answered).await.unwrap_or(Err(Error::TimedOut))
@@ -134,13 +138,19 @@ impl Gate {
         self.concurrent.try_acquire().map_err(|_full| self.overloaded(Limit::Concurrency))
     }
 
-    /// Notes at its place whose call it is, and has it not count while it waits for its body.
-    fn at_place(&self, request: Request, place: Option<&Arc<Place>>) -> Request {
-        let Some(place) = place else { return request };
+    /// Notes at its place whose call it is, and has it not count while it waits for its body. Of the last quarter of all
+    /// calls that may be under way, none is for a tenant that has its share of them.
+    fn at_place(&self, request: Request, place: Option<&Arc<Place>>) -> Result<Request, Error> {
+        let Some(place) = place else { return Ok(request) };
         if let Some(call) = request.extensions().get::<Call>() {
-            self.load.note(place, request.headers(), call.tenant().as_str());
+            let tenant = call.tenant().as_str();
+            self.load.note(place, request.headers(), tenant);
+            let is_scarce = self.concurrent.available_permits() < self.most / 4;
+            if is_scarce && self.load.is_over_share(tenant, self.most) {
+                return Err(self.overloaded(Limit::TenantShare));
+            }
         }
-        request.map(|body| Awaited::body(body, place))
+        Ok(request.map(|body| Awaited::body(body, place)))
     }
 
     fn overloaded(&self, limit: Limit) -> Error {

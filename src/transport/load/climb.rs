@@ -71,7 +71,7 @@ impl Climb {
     }
 
     /// How many may be under way now.
-    pub(super) fn limit(&self) -> i64 {
+    pub(super) fn most_now(&self) -> i64 {
         self.tried
     }
 
@@ -149,7 +149,7 @@ mod tests {
         let end = now + lasts;
         while now < end {
             now += step;
-            answered += rate(climb.limit() as f64) * step.as_secs_f64();
+            answered += rate(climb.most_now() as f64) * step.as_secs_f64();
             climb.refused(now, answered as u64);
         }
         answered / lasts.as_secs_f64()

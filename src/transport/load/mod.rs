@@ -15,7 +15,7 @@ mod shares;
 use std::sync::Arc;
 
 use axum::body::Body;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 
 pub(super) use self::{body::Awaited, place::Place};
 use self::{place::Places, shares::Known};
@@ -69,16 +69,25 @@ impl Load {
     /// Notes whose call it is, now that it is known.
     pub(super) fn note(&self, place: &Place, headers: &HeaderMap, tenant: &str) {
         let tenant = self.known.number_of(tenant);
-        if place.belongs_to(tenant) {
+        if place.belongs_to(tenant) && headers.contains_key(header::AUTHORIZATION) {
             self.known.remember(&shown(headers), tenant);
         }
+    }
+
+    /// Whether a tenant has more calls that are not answered, also such as wait for their bodies, than its share of so
+    /// many: as many as there were for each if there were one more who has some.
+    pub(super) fn is_over_share(&self, tenant: &str, most: usize) -> bool {
+        let tenant = self.known.number_of(tenant);
+        let [(reads, by_reads), (writes, by_writes)] =
+            [&self.reads, &self.writes].map(|it| it.held_by(tenant));
+        reads.saturating_add(writes) > (most / (by_reads.max(by_writes) + 1)).max(1)
     }
 }
 
 /// By what a caller is known again: the token, and the tenant that is named. A certificate is not looked at.
 fn shown(headers: &HeaderMap) -> [&[u8]; 2] {
     [header::AUTHORIZATION, TENANT]
-        .map(|name| headers.get(name).map(|value| value.as_bytes()).unwrap_or_default())
+        .map(|name| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default())
 }
 
 fn writes_nothing(method: &Method, path: &str) -> bool {
@@ -111,6 +120,24 @@ mod tests {
         ] {
             assert_eq!(writes_nothing(&method, path), reads, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_tenants_share_of_all_calls_is_of_both_kinds() {
+        let load = Load::new(&LimitMetrics::default());
+        let enter = |method: &Method, tenant| {
+            let request = Request::builder().method(method).uri("/v1/agents").body(Body::empty()).unwrap();
+            let Entry::Place(place) = load.enter(&request) else { panic!("there is room") };
+            load.note(&place, request.headers(), tenant);
+            place
+        };
+        let held: Vec<_> =
+            (0..2).flat_map(|_| [Method::GET, Method::POST].map(|it| enter(&it, "one"))).collect();
+        assert!(load.is_over_share("one", 6) && !load.is_over_share("one", 8));
+        let _other = enter(&Method::GET, "other");
+        assert!(load.is_over_share("one", 8) && !load.is_over_share("other", 8));
+        held.iter().for_each(|place| place.leave());
+        assert!(!load.is_over_share("one", 1));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::telemetry::{CallGauges, Limit};
 pub(super) const FEW: i64 = 256;
 
 /// For so long there may be any number.
-const PATIENCE: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// When nothing had to be refused for so long, it is over.
 const CALM: Duration = Duration::from_secs(1);
@@ -97,6 +97,11 @@ impl Places {
         Err(refused)
     }
 
+    /// How many places a tenant has, and how many tenants have some.
+    pub(super) fn held_by(&self, tenant: u64) -> (usize, usize) {
+        self.shares.of(tenant)
+    }
+
     fn place(self: &Arc<Self>, is_crowded: bool, tenant: Option<u64>) -> Place {
         let (waits, has_left) = (AtomicBool::new(false), AtomicBool::new(false));
         Place { of: Arc::clone(self), is_crowded, tenant: Mutex::new(tenant), waits, has_left }
@@ -115,17 +120,17 @@ impl Places {
             State::Many(_) => {
                 tracing::warn!(under_way, "more calls come than are answered: some are refused");
                 let climb = Climb::begin(now);
-                self.set_limit(climb.limit());
+                self.set_limit(climb.most_now());
                 *state = State::TooMany { climb, refused: now };
                 false
             }
             State::TooMany { climb, refused } => {
-                if under_way < climb.limit() {
+                if under_way < climb.most_now() {
                     return true;
                 }
                 climb.refused(now, self.answered.load(Ordering::Relaxed));
                 *refused = now;
-                self.set_limit(climb.limit());
+                self.set_limit(climb.most_now());
                 false
             }
         }

@@ -42,6 +42,13 @@ impl Shares {
         Some(own >= (places / sharers).max(1))
     }
 
+    /// How many places a tenant has, and how many tenants have some.
+    pub(super) fn of(&self, tenant: u64) -> (usize, usize) {
+        let held = self.held();
+        let own = held.get(&tenant).copied().unwrap_or_default();
+        (usize::try_from(own).unwrap_or_default(), held.len())
+    }
+
     pub(super) fn take(&self, tenant: u64) {
         *self.held().entry(tenant).or_default() += 1;
     }

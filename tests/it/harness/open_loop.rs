@@ -72,13 +72,15 @@ impl Connections {
         Self { all, token: token.to_owned() }
     }
 
-    /// Calls so often a second for so long, and waits for the answers. What comes in the first tenth is not counted.
+    /// Calls so often a second for so long, and waits for the answers. What comes in the first quarter, or second, is not
+    /// counted: until then it may be found out that there is too much.
     pub(crate) async fn at_rate(&self, rate: f64, lasts: Duration, what: impl Fn(usize) -> What) -> Outcome {
         let outcome = Arc::new(Mutex::new(Outcome::default()));
         let (began, mut calls, mut sent) = (Instant::now(), JoinSet::new(), 0);
         let due =
             |n: usize| began + Duration::from_secs_f64(f64::from(u32::try_from(n).expect("few")) / rate);
-        let counted = began + lasts / 10;
+        let uncounted = (lasts / 4).min(Duration::from_secs(1));
+        let counted = began + uncounted;
         while began.elapsed() < lasts {
             let now = Instant::now();
             while due(sent) <= now {
@@ -99,7 +101,7 @@ impl Connections {
         while timeout(LIMIT, calls.join_next()).await.expect("every call is answered").is_some() {}
         drop(calls);
         let outcome = Arc::into_inner(outcome).expect("no call is left").into_inner().expect("no panic");
-        outcome.after(lasts * 9 / 10)
+        outcome.after(lasts - uncounted)
     }
 
     /// Has so many calls under way for so long.
