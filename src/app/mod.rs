@@ -43,9 +43,10 @@ use crate::{
     kms::CallTimes,
     service::Service,
     store::Store,
+    telemetry::LimitMetrics,
     transport::{
         Front,
-        listener::{self, Tls},
+        listener::{self, ListenerConfig, Tls},
     },
 };
 
@@ -99,14 +100,18 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let files = Followed { tls: tls.clone(), identities, clock }.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
     let traces = assembly::traces(traces.as_ref(), &metrics, &background, &stop_ops)?;
+    let (limits, of_ops) = (metrics.limits().clone(), LimitMetrics::default());
     let front = Front::new(&service, health.clone(), &transport, metrics.clone(), traces);
     health::set(&health, ServingStatus::Serving).await;
     let door = sockets.listener;
+    let tracker = serving.clone();
     let accepting =
-        serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
+        serving.spawn(listener::serve(public, tls, front, door.clone(), limits, stop.clone(), tracker));
     let vital = ops::Vital { accepting: accepting.abort_handle(), stopping: stop.clone() };
     let ops_router = ops::router(service.clone(), health.clone(), metrics.clone(), vital);
-    background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
+    let door = ListenerConfig { max_connections_per_source: None, ..door };
+    let tracker = background.clone();
+    background.spawn(listener::serve(ops, None, ops_router, door, of_ops, stop_ops.clone(), tracker));
     background.spawn(health::watch(service.clone(), health.clone(), metrics.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
     background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });

@@ -16,7 +16,7 @@ use tonic_health::{
 
 use crate::{
     service::{Condition, Service},
-    telemetry::Metrics,
+    telemetry::{Limit, Metrics},
 };
 
 /// The media type of the `OpenMetrics` text format.
@@ -111,6 +111,7 @@ fn told(name: &str, refusal: &str, conditions: &[Condition], query: &RawQuery) -
 }
 
 async fn metrics_text(State(context): State<Context>) -> Response {
+    context.metrics.limits().set_refused(Limit::Watches, context.service.watches_refused());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
 }
 
@@ -150,7 +151,7 @@ mod tests {
         let plain = RawQuery(None);
         let verbose = RawQuery(Some("x=1&verbose".to_owned()));
         let told = |conditions: &[Condition], query| text(told("readyz", "not ready", conditions, query));
-        assert_eq!(told(&[fine.clone()], &plain).await, (200, "ok\n".to_owned()));
+        assert_eq!(told(std::slice::from_ref(&fine), &plain).await, (200, "ok\n".to_owned()));
         let both = [fine.clone(), broken];
         assert_eq!(told(&both, &plain).await, (503, "not ready: it is gone\n".to_owned()));
         let lines = "[+]one ok\n[-]two failed: it is gone\nreadyz check failed\n";

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::{
-    TraceCounters, lost_lines,
+    LimitMetrics, TraceCounters, lost_lines,
     process::{Process, Runtime},
 };
 
@@ -31,6 +31,7 @@ struct Inner {
     ready: Gauge,
     certificate: Certificate,
     traces: TraceCounters,
+    limits: LimitMetrics,
 }
 
 #[derive(Default)]
@@ -84,13 +85,15 @@ impl Metrics {
         let certificate = Certificate::default();
         certificate.register(registry, is_encrypted);
         let traces = TraceCounters::register(registry);
+        let limits = LimitMetrics::default();
+        limits.register(registry);
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry: all, requests, durations, ready, certificate, traces }))
+        Self(Arc::new(Inner { registry: all, requests, durations, ready, certificate, traces, limits }))
     }
 
     /// Counts a request.
@@ -116,6 +119,12 @@ impl Metrics {
         let Certificate { not_before: from, not_after: until, refused: _ } = &self.0.certificate;
         from.set(not_before);
         until.set(not_after);
+    }
+
+    /// Those of the limits.
+    #[must_use]
+    pub fn limits(&self) -> &LimitMetrics {
+        &self.0.limits
     }
 
     /// Whether what the files of certificates hold now cannot be used.

@@ -4,6 +4,7 @@
 //! library's `trace` would show frames and headers, and with them tokens and values.
 
 mod json;
+mod limits;
 mod lines;
 mod metrics;
 mod process;
@@ -32,6 +33,7 @@ use tracing_subscriber::{
 
 use self::{json::Json, lines::Lines};
 pub use self::{
+    limits::{CallGauges, Limit, LimitMetrics},
     lines::MAY_WAIT,
     metrics::Metrics,
     traces::{Answered, TraceCounters, Traces, TracesConfig},

@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::{
     listener::ConnectionInfo,
-    protocol::{CallerNote, Protocol, RequestId},
+    protocol::{CallerNote, Protocol, RequestId, Shed},
 };
 use crate::{
     domain::{TokenText, base62},
@@ -66,18 +66,23 @@ where
     let principal = caller.get();
     let (trace_id, span_id) =
         current.as_ref().map(|it| (it.context().trace.to_string(), it.span().to_string())).unzip();
-    tracing::info!(
-        name: telemetry::MAY_WAIT,
-        request_id = id,
-        principal,
-        protocol,
-        route,
-        code = &*code,
-        micros,
-        trace_id,
-        span_id,
-        "request"
-    );
+    if response.extensions().get::<Shed>().is_some() {
+        // They are counted: a line for each would cost what others could be answered with
+        tracing::debug!(request_id = id, protocol, route, micros, "a call was refused for the load");
+    } else {
+        tracing::info!(
+            name: telemetry::MAY_WAIT,
+            request_id = id,
+            principal,
+            protocol,
+            route,
+            code = &*code,
+            micros,
+            trace_id,
+            span_id,
+            "request"
+        );
+    }
     if let Some(current) = &current {
         let (route, code) = (route.as_str(), &*code);
         let answered = Answered { request_id: &id, principal, protocol, route, code, is_encrypted };

@@ -14,6 +14,7 @@
 //! | [`document`] | the commands of a Markdown document, run as they stand there |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`load`] | callers that go on while something goes wrong, and what became of their calls |
+//! | [`open_loop`] | calls that come when they come, and how long each took |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
@@ -39,6 +40,7 @@ pub(crate) mod issuer;
 pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod moto;
+pub(crate) mod open_loop;
 pub(crate) mod patroni;
 pub(crate) mod pki;
 pub(crate) mod postgres;
