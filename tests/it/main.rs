@@ -25,6 +25,7 @@ mod cli_runs;
 mod cli_session;
 mod cli_settings;
 mod cli_terminal;
+mod client;
 mod cors;
 mod docs;
 mod durability;
