@@ -27,6 +27,7 @@ mod cli_session;
 mod cli_settings;
 mod cli_terminal;
 mod connection_limits;
+mod client;
 mod cors;
 mod docs;
 mod doctor;
