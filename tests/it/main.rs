@@ -13,10 +13,13 @@
 
 mod budgets;
 mod cli;
+mod cli_completions;
 mod cli_dotenv;
 mod cli_json;
 mod cli_limits;
 mod cli_output;
+mod cli_people;
+mod cli_project;
 mod cli_refusals;
 mod cli_run;
 mod cli_run_env;
