@@ -1,10 +1,10 @@
 //! `superserve completions SHELL`.
 
-use clap::{Args, CommandFactory as _};
-use clap_complete::Shell;
+use clap::Args;
+use clap_complete::{Shell, env::Shells};
 
 use super::{
-    Cli,
+    complete,
     context::Context,
     failure::{Exit, Failure},
 };
@@ -17,14 +17,20 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    /// Prints the script.
+    /// Prints the script, which asks this program at each completion.
     ///
     /// # Errors
     /// When it cannot be written.
     pub(super) fn run(self, context: &mut Context) -> Result<Exit, Failure> {
+        const NAME: &str = "superserve";
+        let shells = Shells::builtins();
+        let shell = shells.completer(&self.shell.to_string());
+        let shell = shell.ok_or_else(|| Failure::local("There are no completions for this shell."))?;
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "superserve", &mut script);
-        context.output.only_copy(String::from_utf8_lossy(&script).trim_end())?;
+        shell
+            .write_registration(complete::VARIABLE, NAME, NAME, NAME, &mut script)
+            .map_err(|error| Failure::local(format!("Cannot make the completions: {error}.")))?;
+        context.output.only_copy(String::from_utf8_lossy(&script).trim())?;
         Ok(Exit::Fine)
     }
 }

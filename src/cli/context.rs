@@ -1,5 +1,7 @@
 //! What a command works with.
 
+use std::path::PathBuf;
+
 use super::{
     client::Client,
     environment::Environment,
@@ -13,6 +15,8 @@ use super::{
 pub(crate) struct Context {
     /// The variables it was started with.
     pub(crate) environment: Environment,
+    /// The working directory; none where it is gone.
+    pub(crate) directory: Option<PathBuf>,
     /// What is typed or piped in.
     pub(crate) input: Input,
     /// Where data and talk go.
@@ -22,10 +26,12 @@ pub(crate) struct Context {
 impl Context {
     /// The process's own.
     pub(crate) fn of_process() -> Self {
+        let environment = Environment::of_process();
         Self {
-            environment: Environment::of_process(),
+            output: Output::of_process(&environment),
+            environment,
+            directory: std::env::current_dir().ok(),
             input: Input::of_process(),
-            output: Output::of_process(),
         }
     }
 

@@ -3,42 +3,50 @@
 //! A command is one file with its arguments, its `run` and the words it prints. It gets a [`Context`]
 //! (environment, input, output) and answers with an [`Exit`] or a [`Failure`]; nothing below this module
 //! reads the environment or writes to stdout by another way, so every command can be tested with all
-//! three handed in. To add one: a file, a variant of [`Command`], an arm in `dispatch`.
+//! three handed in. To add one: a file, a variant of [`Command`], an arm in `dispatch`, examples in `examples`.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `settings`, `auth_file`, `environment` | which server, as whom |
+//! | `agent`, `project`, `similar` | which agent: named, or by `superserve.yaml` |
 //! | `client`, `refusal`, `faults` | calls, and their failures in words |
 //! | `input`, `terminal`, `output`, `list`, `render`, `usage` | what a person types and reads |
 //! | `dotenv` | `.env` files |
+//! | `examples`, `completions`, `complete`, `man` | what helps to type a command |
 //!
 //! Values and tokens are never printed, with one exception each for `tokens create`, `tokens rotate` and `tokens
 //! generate`, whose purpose it is. Not even a usage error repeats an argument that may hold one: see `usage`.
 
+mod agent;
 mod agents;
 mod audit;
 mod auth_file;
 mod bounded;
 mod client;
+mod complete;
 mod completions;
 mod context;
 mod dotenv;
 mod duration;
 mod environment;
+mod examples;
 mod failure;
 mod faults;
 mod health;
 mod ignored;
 mod input;
 mod list;
+mod man;
 mod operator;
 mod output;
+mod project;
 mod random;
 mod refusal;
 mod render;
 mod secrets;
 mod session;
 mod settings;
+mod similar;
 mod terminal;
 mod tokens;
 mod usage;
@@ -116,8 +124,10 @@ enum Command {
     Audit(audit::Audit),
     /// Say whether the server serves, for probes and scripts
     Health(health::Health),
-    /// Print the completions of a shell
+    /// Print the completions of a shell, which also know agents and keys
     Completions(completions::Completions),
+    /// Print the manual page, or write those of all commands
+    Man(man::Manual),
 }
 
 /// Runs the command that `args` (with the program's name first) say, to its exit code.
@@ -126,6 +136,10 @@ pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Exit {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if let Some(shell) = complete::asked(context) {
+        return complete::run(shell, args, context).await;
+    }
     let cli = match parse(args, context) {
         Ok(cli) => cli,
         Err(exit) => return exit,
@@ -134,10 +148,15 @@ async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context)
     match dispatch(cli, context).await {
         Ok(exit) => exit,
         Err(failure) => {
-            context.output.talk(failure.to_string());
+            context.output.failure(&failure);
             failure.exit
         }
     }
+}
+
+/// All commands, with their examples.
+fn tree() -> clap::Command {
+    examples::attach(Cli::command())
 }
 
 /// For `benches/`: how many assignments a `.env` file has; `None` when it is refused.
@@ -148,10 +167,9 @@ pub fn count_assignments(file: &[u8]) -> Option<usize> {
 }
 
 /// Flags, and for the operator's commands variables and files beneath them.
-fn parse(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Result<Cli, Exit> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let command = operator::layered(Cli::command(), &args, &context.environment).map_err(|error| {
-        context.output.talk(Failure::from(error).to_string());
+fn parse(args: Vec<OsString>, context: &mut Context) -> Result<Cli, Exit> {
+    let command = operator::layered(tree(), &args, &context.environment).map_err(|error| {
+        context.output.failure(&Failure::from(error));
         Exit::Local
     })?;
     let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
@@ -178,5 +196,6 @@ async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
         Command::Audit(command) => command.run(&client, context).await,
         Command::Health(command) => command.run(&client, context).await,
         Command::Completions(command) => command.run(context),
+        Command::Man(command) => command.run(context),
     }
 }

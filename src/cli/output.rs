@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind, IsTerminal as _, Write};
 
+use clap::builder::StyledStr;
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::{environment::Environment, failure::Failure};
 
 /// The two ways out. Both are handed in, so that tests can read them.
 #[expect(clippy::struct_excessive_bools, reason = "each is of something else")]
@@ -19,6 +20,14 @@ pub(crate) struct Output {
     pub(crate) is_live: bool,
     /// Data is shown on a terminal.
     pub(crate) is_shown: bool,
+    colours: Colours,
+}
+
+/// Where colours are wanted: help among the data, and of talk what kind it is.
+#[derive(Clone, Copy, Default)]
+struct Colours {
+    data: bool,
+    talk: bool,
 }
 
 // === impl Output ===
@@ -26,14 +35,21 @@ pub(crate) struct Output {
 impl Output {
     /// Writes to these.
     pub(crate) fn new(stdout: Box<dyn Write + Send>, stderr: Box<dyn Write + Send>) -> Self {
-        Self { stdout, stderr, json: false, is_closed: false, is_live: false, is_shown: false }
+        let (json, is_closed, is_live, is_shown) = (false, false, false, false);
+        Self { stdout, stderr, json, is_closed, is_live, is_shown, colours: Colours::default() }
     }
 
-    /// Writes to the process's own.
-    pub(crate) fn of_process() -> Self {
+    /// Writes to the process's own. Colours are for terminals, and not for those who do without (`NO_COLOR`).
+    pub(crate) fn of_process(environment: &Environment) -> Self {
+        let is_plain = environment.get_os("NO_COLOR").is_some()
+            || environment.get_os("TERM").is_none_or(|it| it == "dumb");
         Self {
             is_live: io::stderr().is_terminal(),
             is_shown: io::stdout().is_terminal(),
+            colours: Colours {
+                data: !is_plain && io::stdout().is_terminal(),
+                talk: !is_plain && io::stderr().is_terminal(),
+            },
             ..Self::new(Box::new(io::stdout()), Box::new(io::stderr()))
         }
     }
@@ -97,7 +113,36 @@ impl Output {
 
     /// A warning for the person.
     pub(crate) fn warn(&mut self, text: impl AsRef<str>) {
-        self.talk(format!("warning: {}", text.as_ref()));
+        self.labelled("warning:", "\u{1b}[1;33m", text.as_ref());
+    }
+
+    /// Why the command fails.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        self.error(failure.to_string().trim_start_matches("error: "));
+    }
+
+    /// An error for the person.
+    pub(crate) fn error(&mut self, text: &str) {
+        self.labelled("error:", "\u{1b}[1;31m", text);
+    }
+
+    /// Help of the parser: as data when it was asked for.
+    ///
+    /// # Errors
+    /// As [`Output::data`].
+    pub(crate) fn help(&mut self, help: &StyledStr, is_asked_for: bool) -> Result<(), Failure> {
+        let colours = if is_asked_for { self.colours.data } else { self.colours.talk };
+        let text = if colours { help.ansi().to_string() } else { help.to_string() };
+        if is_asked_for {
+            return self.write_if_read(text.trim_end());
+        }
+        let _unread = writeln!(self.stderr, "{}", text.trim_end());
+        Ok(())
+    }
+
+    fn labelled(&mut self, label: &str, colour: &str, text: &str) {
+        let (on, off) = if self.colours.talk { (colour, "\u{1b}[0m") } else { ("", "") };
+        let _unread = writeln!(self.stderr, "{on}{label}{off} {}", printable(text));
     }
 
     fn write_if_read(&mut self, text: &str) -> Result<(), Failure> {
@@ -167,6 +212,26 @@ mod tests {
     fn a_full_disk_is_a_failure() {
         let mut output = Output::new(Box::new(Refusing(ErrorKind::StorageFull)), Box::new(io::sink()));
         assert!(output.data("x").is_err());
+    }
+
+    #[test]
+    fn colours_are_where_they_are_wanted_and_nobody_else_s() {
+        let captured = Captured::default();
+        let mut output = Output { colours: Colours { data: true, talk: true }, ..captured.output() };
+        output.warn("a\u{1b}[31m");
+        output.failure(&Failure::local("b."));
+        let help = clap::Command::new("x").about("c").render_help();
+        output.help(&help, true).unwrap();
+        assert_eq!(
+            captured.stderr(),
+            "\u{1b}[1;33mwarning:\u{1b}[0m a\\u{1b}[31m\n\u{1b}[1;31merror:\u{1b}[0m b.\n"
+        );
+        assert!(captured.stdout().contains("\u{1b}["), "{}", captured.stdout());
+        let captured = Captured::default();
+        captured.output().help(&help, true).unwrap();
+        captured.output().help(&help, false).unwrap();
+        assert_eq!(captured.stdout(), captured.stderr());
+        assert!(!captured.stdout().contains('\u{1b}'), "{}", captured.stdout());
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub(crate) async fn superserve(
     let captured = Captured::default();
     let mut context = Context {
         environment: environment.into(),
+        directory: None,
         input: Input::new(stdin, false),
         output: captured.output(),
     };

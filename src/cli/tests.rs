@@ -42,7 +42,9 @@ async fn usage_errors_say_what_was_meant() {
     for (args, words) in [
         (&["secretz"][..], "unknown command 'secretz'; did you mean serve, secrets?"),
         (&["secrets", "set", "a", "--dryrun"], "unexpected argument '--dryrun'; did you mean --dry-run?"),
-        (&["secrets", "list"], "missing: <AGENT>"),
+        (&["secrets", "list"], "No agent is named, and there is no superserve.yaml here or above."),
+        (&["secrets", "delete", "a"], "missing: <KEY>..."),
+        (&["secrets", "set", "KEY=x"], "`.` for the agent of superserve.yaml"),
         (&["secrets", "set", "a", "--if-revision", "x"], "--if-revision <N>: a revision is a number"),
         (&["completions", "tcsh"], "one of bash, "),
         (&["tokens", "create", "--name", "n", "--scope", "x"], "one of agents:read, "),
@@ -57,6 +59,11 @@ async fn usage_errors_say_what_was_meant() {
 async fn usage_errors_never_repeat_a_value() {
     for args in [
         &["secrets", "list", "a", "KEY=sentinel"][..],
+        &["secrets", "list", "KEY=sentinel"],
+        &["secrets", "set", "KEY=sentinel"],
+        &["secrets", "delete", "KEY=sentinel", "KEY"],
+        &["secrets", "run", "KEY=sentinel", "--", "env"],
+        &["audit", "KEY=sentinel"],
         &["secrets", "set", "a", "--KEY=sentinel"],
         &["secrets", "set", "a", "--API_KEY", "sentinel"],
         &["secrets", "set", "a", "-KEY=sentinel"],
@@ -111,10 +118,10 @@ async fn every_command_of_the_client_speaks_json_and_needs_a_server() {
 }
 
 #[tokio::test]
-async fn completions_know_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
+async fn completions_ask_this_program() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let outcome = superserve(&["completions", shell], [], b"").await;
         assert_eq!(outcome.code, 0);
-        assert!(outcome.stdout.contains("allow-missing"), "{shell}");
+        assert!(outcome.stdout.contains("SUPERSERVE_COMPLETE"), "{shell}");
     }
 }

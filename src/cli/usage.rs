@@ -20,16 +20,13 @@ const MAX_SHOWN_CHARS: usize = 24;
 pub(super) fn report(error: &Error, output: &mut Output) -> Exit {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        return output
-            .data(error.render().to_string().trim_end())
-            .err()
-            .map_or(Exit::Fine, |failure| failure.exit);
+        return output.help(&error.render(), true).err().map_or(Exit::Fine, |failure| failure.exit);
     }
     if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        output.talk(error.render().to_string().trim_end());
+        let _said = output.help(&error.render(), false);
         return Exit::Local;
     }
-    output.talk(format!("error: {}", sentence(kind, error)));
+    output.error(&sentence(kind, error));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
         let usage = usage.to_string();
         let takes_command = usage.contains("-- <COMMAND>");

@@ -53,7 +53,7 @@ fn from_the_first_deploy_to_the_last_delete() {
     assert!(table.contains("my-agent") && table.starts_with("ID "), "{table}");
     assert!(cli.run(&["agents", "get", "my-agent"]).done().contains(&format!("Id:        {id}\n")));
     assert_eq!(cli.run(&["agents", "delete", "my-agent", "--yes"]).done(), "Deleted agent 'my-agent'\n");
-    assert!(cli.run(&["secrets", "list", "my-agent"]).failed(2).contains("there is no agent 'my-agent'"));
+    assert!(cli.run(&["secrets", "list", "my-agent"]).failed(2).contains("Agent 'my-agent' not found."));
     assert!(cli.run(&["secrets", "list", id]).failed(2).starts_with("error: Agent not found."));
     let audit = cli.run(&["audit", id]).done();
     assert!(audit.starts_with("TIME ") && audit.lines().count() > 5, "{audit}");

@@ -30,7 +30,7 @@ async fn each_refusal_says_what_to_do_next() {
         (
             &["agents", "get", "none"],
             2,
-            "error: Agent not found: there is no agent 'none'.\nSee `superserve agents list`, or make one with \
+            "error: Agent 'none' not found.\nSee `superserve agents list`, or make one with \
              `superserve agents deploy NAME`.\n",
         ),
         (&["agents", "get", ""], 1, "error: AGENT is empty: give a name or an id.\n"),
@@ -75,7 +75,11 @@ async fn a_token_for_one_purpose_is_told_what_it_lacks() {
     let server = Server::start(Database::Sqlite);
     let id = server.deploy("demo").await;
     let runner = server.runner("demo");
-    let denied = runner.run(&["secrets", "list", "demo"]).failed(2);
+    // What finds an agent by its name tells its keys too
+    let keys = runner.run(&["secrets", "list", "demo"]).done();
+    assert_eq!(keys, "No secrets configured for agent 'demo'\n");
+    let denied = runner.run(&["secrets", "check", "demo"]).failed(2);
+    assert_eq!(runner.run(&["secrets", "list", "demo", "--json"]).failed(2), denied);
     assert_eq!(
         denied,
         "error: Permission denied.\nThe token lacks the scope 'secrets:list', or does not reach this agent: ask for \

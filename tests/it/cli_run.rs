@@ -155,7 +155,12 @@ fn what_is_not_started_leaves_no_trace() {
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(runner.run(&["secrets", "run", "demo", "--", "./script"]).code, 9);
     assert!(runner.run(&["secrets", "run", "demo"]).failed(1).contains("COMMAND"));
-    assert!(runner.run(&["secrets", "run", "other", "--", "true"]).failed(125).contains("no agent 'other'"));
+    assert!(
+        runner
+            .run(&["secrets", "run", "other", "--", "true"])
+            .failed(125)
+            .contains("Agent 'other' not found.")
+    );
 }
 
 /// Writes a line to a command that repeats it, and waits for it.

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
+        agent::AgentArgument,
         client::NamedAgent,
         context::Context,
         failure::{Exit, Failure},
@@ -17,8 +18,9 @@ use crate::{
 /// The arguments of `agents delete`.
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -30,13 +32,14 @@ impl Delete {
     /// # Errors
     /// When it is not confirmed, or the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let Context { input, output, .. } = context;
-        let question = format!("Delete agent '{}' with all its secrets, for ever?", self.agent);
+        let question = format!("Delete agent '{}' with all its secrets, for ever?", agent.shown());
         if !self.yes {
             input.confirm(output, &question).await?;
         }
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
+        let agent = agent.find(&client).await?;
         let request = DeleteAgentRequest { agent_id: agent.id.clone() };
         client.once(client.agents().delete_agent(request)).await?;
         report(&mut context.output, &agent)?;

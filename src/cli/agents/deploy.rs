@@ -5,25 +5,28 @@ use serde_json::Value;
 
 use crate::{
     cli::{
+        agent::OF_PROJECT,
         context::Context,
         failure::{Exit, Failure},
         faults,
         output::Output,
+        project::{self, Project},
         settings::ClientArgs,
     },
-    domain::{AgentName, Command, Fault, Faults, SecretName},
+    domain::{self, AgentName, Command, Fault, Faults, SecretName},
     proto::v1::{Agent, DeployAgentRequest, DeployAgentResponse, RequiredSecret},
 };
 
 /// The arguments of `agents deploy`.
 #[derive(Args, Debug)]
 pub(crate) struct Deploy {
-    /// The agent's name
+    /// The agent's name; left out, or `.`: name, command and secrets of superserve.yaml
+    #[arg(default_value = OF_PROJECT)]
     name: String,
-    /// The command line that runs it, for the platform's use
+    /// The command line that runs it, for the platform's use; before that of superserve.yaml
     #[arg(long, value_name = "CMD")]
     command: Option<String>,
-    /// A key that a run requires; may be given again, or with commas
+    /// A key that a run requires, beside those of superserve.yaml; may be given again, or with commas
     #[arg(long = "require", value_name = "KEY", value_delimiter = ',')]
     required: Vec<String>,
 }
@@ -41,13 +44,7 @@ impl Deploy {
                 Failure::local("The agent cannot be deployed like this; nothing was sent.").lines(lines)
             );
         }
-        let required_secrets =
-            self.required.into_iter().map(|name| RequiredSecret { name, ..RequiredSecret::default() });
-        let request = DeployAgentRequest {
-            name: self.name,
-            command: self.command,
-            required_secrets: required_secrets.collect(),
-        };
+        let request = self.request(context)?;
         let client = context.connect(client).await?;
         let answer = client.repeatable(|| {
             let (mut agents, request) = (client.agents(), request.clone());
@@ -55,6 +52,20 @@ impl Deploy {
         });
         report(&mut context.output, answer.await?)?;
         Ok(Exit::Fine)
+    }
+
+    /// What is asked for: what the file says if none is named, and what the flags say.
+    fn request(self, context: &mut Context) -> Result<DeployAgentRequest, Failure> {
+        let Self { name, command, required } = self;
+        let Project { name, command: of_file, secrets } = if name == OF_PROJECT {
+            project::of(context)?
+        } else {
+            Project { name, command: None, secrets: Vec::new() }
+        };
+        let more = required.into_iter().filter(|name| secrets.iter().all(|secret| secret.name != *name));
+        let more: Vec<_> = more.map(|name| RequiredSecret { name, ..RequiredSecret::default() }).collect();
+        let required_secrets = secrets.into_iter().map(to_wire).chain(more).collect();
+        Ok(DeployAgentRequest { name, command: command.or(of_file), required_secrets })
     }
 
     fn faults(&self) -> Faults {
@@ -67,6 +78,11 @@ impl Deploy {
         });
         name.into_iter().chain(command).chain(keys).collect()
     }
+}
+
+fn to_wire(secret: domain::RequiredSecret) -> RequiredSecret {
+    let domain::RequiredSecret { name, description, pattern, min_length, optional } = secret;
+    RequiredSecret { name, description, pattern, min_length, optional }
 }
 
 fn report(output: &mut Output, answer: DeployAgentResponse) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::{
     cli::{
+        agent::{AgentArgument, OF_PROJECT},
         context::Context,
         failure::{Exit, Failure},
         output::Output,
@@ -15,8 +16,9 @@ use crate::{
 /// The arguments of `agents get`.
 #[derive(Args, Debug)]
 pub(crate) struct Get {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
 }
 
 impl Get {
@@ -25,9 +27,9 @@ impl Get {
     /// # Errors
     /// When the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let client = context.connect(client).await?;
-        let named = client.find_agent(&self.agent).await?;
-        report(&mut context.output, &super::fetch(&client, &named).await?)?;
+        report(&mut context.output, &agent.fetch(&client).await?)?;
         Ok(Exit::Fine)
     }
 }

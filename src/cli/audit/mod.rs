@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::proto::v1::AuditedSecret;
 
 use super::{
+    agent::{AgentArgument, OF_PROJECT},
     context::Context,
     failure::{Exit, Failure},
     list, render,
@@ -25,8 +26,9 @@ const EVENTS: usize = 100;
 /// The arguments of `audit`.
 #[derive(Args, Debug)]
 pub(super) struct Audit {
-    /// The agent: a name, or an `agt_` id (which also reaches a deleted agent)
-    agent: String,
+    /// The agent: a name or an `agt_` id (which also reaches a deleted one); `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
     /// Show which run was given which version of which key, instead of events
     #[arg(long)]
     runs: bool,
@@ -52,8 +54,9 @@ impl Audit {
     /// When the server refuses or fails.
     pub(super) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         let Self { agent, runs, key, stale, limit } = self;
+        let agent = agent.resolve(context)?;
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&agent).await?;
+        let agent = agent.find(&client).await?;
         let page_size = limit.and_then(|limit| i32::try_from(limit).ok()).unwrap_or_default();
         let output = &mut context.output;
         if runs || stale || key.is_some() {

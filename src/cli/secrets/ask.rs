@@ -132,6 +132,7 @@ mod tests {
     fn context(stdin: &'static [u8], captured: &Captured) -> Context {
         Context {
             environment: Environment::from([]),
+            directory: None,
             input: Input::new(stdin, true),
             output: captured.output(),
         }

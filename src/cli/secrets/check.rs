@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
+        agent::{AgentArgument, OF_PROJECT},
         client::NamedAgent,
         context::Context,
         failure::{Exit, Failure},
@@ -17,8 +18,9 @@ use crate::{
 /// The arguments of `secrets check`.
 #[derive(Args, Debug)]
 pub(crate) struct Check {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
 }
 
 impl Check {
@@ -27,8 +29,9 @@ impl Check {
     /// # Errors
     /// When the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
+        let agent = agent.find(&client).await?;
         let answer = client.repeatable(|| {
             let (mut runtime, agent_id) = (client.runtime(), agent.id.clone());
             async move { runtime.check_required_secrets(CheckRequiredSecretsRequest { agent_id }).await }

@@ -5,12 +5,14 @@ use serde_json::json;
 
 use crate::{
     cli::{
+        agent::AgentArgument,
         client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
         output::Output,
         random, refusal,
         settings::ClientArgs,
+        similar::nearest,
     },
     domain::SecretName,
     proto::v1::DeleteSecretRequest,
@@ -19,8 +21,9 @@ use crate::{
 /// The arguments of `secrets delete`.
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
     /// The keys to delete
     #[arg(required = true, value_name = "KEY", value_parser = parse_key)]
     keys: Vec<SecretName>,
@@ -50,23 +53,24 @@ impl Delete {
     /// # Errors
     /// When it is not confirmed, a key is not set, or the server refuses or fails.
     pub(crate) async fn run(mut self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let mut seen = std::collections::HashSet::new();
         self.keys.retain(|key| seen.insert(key.clone()));
         if !self.yes {
             for key in &self.keys {
-                let question = format!("Delete secret '{key}' from agent '{}'?", self.agent);
+                let question = format!("Delete secret '{key}' from agent '{}'?", agent.shown());
                 context.input.confirm(&mut context.output, &question).await?;
             }
         }
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
+        let agent = agent.find(&client).await?;
         let outcome = self.delete(&client, &agent, &mut context.output).await?;
         report(&mut context.output, &agent, &outcome)?;
         if self.allow_missing || outcome.not_found.is_empty() {
             return Ok(Exit::Fine);
         }
         Err(Failure::new(Exit::Server, "Secret not found.")
-            .lines(outcome.not_found)
+            .lines(outcome.not_found.iter().map(|key| with_suggestion(key, &outcome.remaining)))
             .hint("With --allow-missing this is no error."))
     }
 
@@ -117,6 +121,14 @@ async fn delete_one(client: &Client, agent: &NamedAgent, key: &SecretName) -> Re
     Ok(answer.await?.keys)
 }
 
+/// A key that is not set, and which that is it may stand for.
+fn with_suggestion(key: &str, remaining: &[String]) -> String {
+    match nearest(key, remaining.iter().map(String::as_str)) {
+        Some(meant) => format!("{key}: did you mean {meant}?"),
+        None => key.to_owned(),
+    }
+}
+
 fn report(output: &mut Output, agent: &NamedAgent, outcome: &Outcome) -> Result<(), Failure> {
     let Outcome { deleted, not_found, remaining } = outcome;
     if output.json {
@@ -165,6 +177,7 @@ mod tests {
         let captured = Captured::default();
         let mut context = Context {
             environment: Environment::from([]),
+            directory: None,
             input: Input::new(&b"y\nn\n"[..], true),
             output: captured.output(),
         };

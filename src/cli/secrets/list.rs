@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{
+        agent::{AgentArgument, OF_PROJECT},
         client::NamedAgent,
         context::Context,
         failure::{Exit, Failure},
@@ -12,14 +13,15 @@ use crate::{
         render,
         settings::ClientArgs,
     },
-    proto::v1::{ListSecretsResponse, SecretMetadata},
+    proto::v1::{Agent, ListSecretsResponse, SecretMetadata},
 };
 
 /// The arguments of `secrets list`.
 #[derive(Args, Debug)]
 pub(crate) struct List {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
 }
 
 impl List {
@@ -28,9 +30,17 @@ impl List {
     /// # Errors
     /// When the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
-        report(&mut context.output, &agent, &super::fetch(&client, &agent).await?)?;
+        if context.output.json || agent.is_id() {
+            let agent = agent.find(&client).await?;
+            report(&mut context.output, &agent, &super::fetch(&client, &agent).await?)?;
+        } else {
+            // What finds the agent by its name tells its keys too
+            let Agent { id, environment_keys: keys, .. } = agent.fetch(&client).await?;
+            let agent = NamedAgent { id, shown: agent.shown().to_owned() };
+            report(&mut context.output, &agent, &ListSecretsResponse { keys, ..Default::default() })?;
+        }
         Ok(Exit::Fine)
     }
 }

@@ -6,6 +6,7 @@ use clap::{Args, builder::OsStringValueParser, builder::TypedValueParser as _};
 
 use crate::{
     cli::{
+        agent::{AgentArgument, OF_PROJECT},
         client::{Client, NamedAgent},
         context::Context,
         duration,
@@ -24,8 +25,9 @@ use super::{
 /// The arguments of `secrets set`.
 #[derive(Args, Debug)]
 pub(crate) struct Set {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
     /// KEY asks for the value, KEY=- reads stdin, KEY=@FILE a file, KEY=VALUE takes what stands there
     /// (which other users of the machine can see). Without any: asks for all that is missing
     #[arg(value_name = "KEY[=VALUE]", value_parser = OsStringValueParser::new().map(Argument::from))]
@@ -68,6 +70,7 @@ impl Set {
     /// # Errors
     /// When the input is invalid, it is not confirmed, or the server refuses or fails.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let agent = self.agent.resolve(context)?;
         let gathered = sources::gather(&self.arguments, &self.env_file, context).await?;
         let is_conversation = self.arguments.is_empty() && self.env_file.path.is_none();
         if is_conversation || !gathered.to_ask.is_empty() {
@@ -84,7 +87,7 @@ impl Set {
         }
 
         let client = context.connect(client).await?;
-        let agent = client.find_agent(&self.agent).await?;
+        let agent = agent.find(&client).await?;
         let mut assignments = gathered.assignments;
         assignments.extend(ask::each(context, gathered.to_ask).await?);
         if is_conversation {

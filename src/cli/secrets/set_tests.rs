@@ -11,7 +11,7 @@ use crate::cli::{
 
 fn context(stdin: &'static [u8], is_terminal: bool, captured: &Captured) -> Context {
     let input = Input::new(stdin, is_terminal);
-    Context { environment: Environment::from([]), input, output: captured.output() }
+    Context { environment: Environment::from([]), directory: None, input, output: captured.output() }
 }
 
 fn arguments(texts: &[&str]) -> Vec<Argument> {

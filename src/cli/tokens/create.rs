@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
+        agent::AgentArgument,
         context::Context,
         duration,
         environment::Environment,
@@ -30,8 +31,8 @@ pub(crate) struct Create {
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = parse_scope)]
     scopes: Vec<Scope>,
     /// Limit it to this agent; may be given again
-    #[arg(long = "agent", value_name = "AGENT")]
-    agents: Vec<String>,
+    #[arg(long = "agent", value_name = "AGENT", value_parser = AgentArgument::parse)]
+    agents: Vec<AgentArgument>,
     /// When it ends: a number and s, m, h, d or w, such as 30d or 12h. Without it: never
     #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
     expires_in: Option<Duration>,
@@ -56,10 +57,11 @@ impl Create {
     /// When the server refuses or fails, or the text cannot be written.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         let Self { name, scopes, agents, expires_in, email } = self;
+        let agents: Vec<_> = agents.iter().map(|agent| agent.resolve(context)).collect::<Result<_, _>>()?;
         let client = context.connect(client).await?;
         let mut agent_ids = Vec::with_capacity(agents.len());
         for agent in agents {
-            agent_ids.push(client.find_agent(&agent).await?.id);
+            agent_ids.push(agent.find(&client).await?.id);
         }
         let request = CreateTokenRequest {
             name,

@@ -36,6 +36,7 @@ use rustix::process::{DumpableBehavior, getpid, set_dumpable_behavior};
 
 use crate::{
     cli::{
+        agent::{AgentArgument, OF_PROJECT},
         context::Context,
         duration,
         failure::{Exit, Failure},
@@ -57,8 +58,9 @@ const MAX_HOST_CHARS: usize = 64;
 /// The arguments of `secrets run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunCommand {
-    /// The agent: a name or an `agt_` id
-    agent: String,
+    /// The agent: a name or an `agt_` id; `.` is the one of superserve.yaml
+    #[arg(value_name = "AGENT", default_value = OF_PROJECT, value_parser = AgentArgument::parse)]
+    agent: AgentArgument,
     /// Ask for these keys alone, required or not; may be given again
     #[arg(long, value_name = "KEY", value_delimiter = ',', value_parser = parse_key)]
     only: Vec<SecretName>,
@@ -143,7 +145,8 @@ impl RunCommand {
 
     async fn resolver(&self, client: &ClientArgs, context: &mut Context) -> Result<Resolver, Failure> {
         let run_id = self.run_id.clone().map_or_else(new_run_id, Ok)?;
-        Resolver::connect(&self.agent, &run_id, &self.only, client, context).await
+        let agent = self.agent.resolve(context)?;
+        Resolver::connect(&agent, &run_id, &self.only, client, context).await
     }
 
     /// Looks at the file first: what cannot be written is not handed out.

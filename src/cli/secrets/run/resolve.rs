@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
+        agent::AgentRef,
         client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
@@ -84,14 +85,14 @@ impl Resolver {
     /// # Errors
     /// When the server cannot be reached or there is no such agent.
     pub(super) async fn connect(
-        agent: &str,
+        agent: &AgentRef,
         run_id: &RunId,
         only: &[SecretName],
         client: &ClientArgs,
         context: &mut Context,
     ) -> Result<Self, Failure> {
         let client = context.connect(client).await?;
-        let NamedAgent { id, shown } = client.find_agent(agent).await?;
+        let NamedAgent { id, shown } = agent.find(&client).await?;
         let request = ResolveSecretsRequest {
             agent_id: id,
             run_id: Some(run_id.as_str().to_owned()),

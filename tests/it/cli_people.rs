@@ -1,0 +1,98 @@
+//! What makes the command line pleasant: better names at a slip, colours for who wants them, one call where one
+//! is enough, pages to read.
+
+use std::fs;
+
+use crate::harness::{Database, cli::Cli, server::Server};
+
+/// A colour begins.
+const ESCAPE: char = '\u{1b}';
+
+#[test]
+fn a_slip_is_answered_with_the_name_that_was_meant() {
+    let server = Server::start(Database::Sqlite);
+    let cli = server.cli();
+    for agent in ["my-agent", "billing", "$(touch pwned)"] {
+        cli.run(&["agents", "deploy", agent]).done();
+    }
+    cli.run(&["secrets", "set", "my-agent", "ANTHROPIC_API_KEY=x", "OTHER=x"]).done();
+    let meant = "error: Agent 'my-agnt' not found.\nDid you mean 'my-agent'?\n";
+    for command in [
+        &["secrets", "list", "my-agnt"][..],
+        &["secrets", "list", "my-agnt", "--json"],
+        &["secrets", "check", "my-agnt"],
+        &["secrets", "set", "my-agnt", "A=x"],
+        &["secrets", "delete", "my-agnt", "A", "--yes"],
+        &["agents", "get", "my-agnt"],
+        &["agents", "delete", "my-agnt", "--yes"],
+        &["audit", "my-agnt"],
+        &["tokens", "create", "--name", "n", "--agent", "my-agnt"],
+    ] {
+        assert_eq!(cli.run(command).failed(2), meant, "{command:?}");
+    }
+    assert_eq!(cli.run(&["secrets", "run", "my-agnt", "--", "true"]).failed(125), meant);
+    let far = cli.run(&["secrets", "list", "something-else"]).failed(2);
+    assert_eq!(
+        far,
+        "error: Agent 'something-else' not found.\nSee `superserve agents list`, or make one with \
+         `superserve agents deploy NAME`.\n"
+    );
+    let key = cli.run(&["secrets", "delete", "my-agent", "ANTROPIC_API_KEY", "GONE", "--yes"]);
+    assert_eq!(key.code, 2);
+    let lines = "error: Secret not found.\n  - ANTROPIC_API_KEY: did you mean ANTHROPIC_API_KEY?\n  - GONE\n";
+    assert!(key.stderr.starts_with(lines), "{}", key.stderr);
+    assert!(cli.run(&["secrets", "lst", "my-agent"]).failed(1).contains("did you mean list"));
+}
+
+#[test]
+fn a_list_by_name_is_one_call() {
+    let mut server = Server::with(Database::Sqlite).arg("--log-level=info").start();
+    let cli = server.cli();
+    cli.run(&["agents", "deploy", "my-agent"]).done();
+    cli.run(&["secrets", "set", "my-agent", "B=x", "A=x"]).done();
+    let list = cli.run(&["secrets", "list", "my-agent"]).done();
+    assert_eq!(list, "Secrets for agent 'my-agent':\n  - A\n  - B\n");
+    cli.run(&["agents", "get", "my-agent"]).done();
+    cli.run(&["agents", "list"]).done();
+    // The log is whole once the server has ended
+    server.terminate();
+    let log = server.log();
+    let count = |call: &str| log.lines().filter(|line| line.contains(call)).count();
+    // The set has looked for its agent too
+    assert_eq!(count("AgentsService/ListAgents"), 4, "{log}");
+    assert_eq!((count("SecretsService/ListSecrets"), count("AgentsService/GetAgent")), (0, 0), "{log}");
+}
+
+#[test]
+fn colours_are_for_terminals_and_for_who_wants_them() {
+    let cli = Cli::new("127.0.0.1:1".parse().unwrap()).env("TERM", "xterm");
+    let shown = |cli: &Cli, arguments: &[&str]| cli.on_terminal(arguments).exp_eof().unwrap();
+    for arguments in [&["--help"][..], &["secrets"], &["secrets", "list", "a"]] {
+        assert!(shown(&cli, arguments).contains(ESCAPE), "{arguments:?}");
+    }
+    let without = Cli::new("127.0.0.1:1".parse().unwrap()).env("TERM", "xterm").env("NO_COLOR", "1");
+    let dumb = Cli::new("127.0.0.1:1".parse().unwrap());
+    for arguments in [&["--help"][..], &["secrets"], &["secrets", "list", "a"]] {
+        for cli in [&without, &dumb] {
+            let text = shown(cli, arguments);
+            assert!(!text.is_empty() && !text.contains(ESCAPE), "{arguments:?}: {text}");
+        }
+        let piped = cli.run(arguments);
+        assert!(!format!("{}{}", piped.stdout, piped.stderr).contains(ESCAPE), "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_pages_can_be_read() {
+    let cli = Cli::new("127.0.0.1:1".parse().unwrap());
+    let help = cli.run(&["secrets", "set", "--help"]).done();
+    assert!(help.contains("Examples:\n  superserve secrets set my-agent"), "{help}");
+    cli.run(&["man", "pages"]).done();
+    let pages = fs::read_dir(cli.home().join("pages")).unwrap().count();
+    assert!(pages > 30, "{pages}");
+    let first = cli.run(&["man"]).done();
+    let page = fs::read_to_string(cli.home().join("pages/superserve.1")).unwrap();
+    for text in [first, page] {
+        assert!(text.contains(".TH superserve 1") && text.contains("superserve\\-secrets(1)"), "{text}");
+    }
+}
