@@ -30,10 +30,9 @@ LIMIT = 60  # seconds that anything may take to happen
 
 # What has to have been told, and what else may be, as seconds stand for minutes here and a debug build is slow
 FIRED = ["SuperserveSecretsNotReady", "SuperserveSecretsErrorBudgetBurns", "SuperserveSecretsUnreadable",
-         "SuperserveSecretsKeyProviderFails"]
+         "SuperserveSecretsKeyProviderFails", "SuperserveSecretsCallersRefused"]
 MAY_FIRE = ["SuperserveSecretsDown", "SuperserveSecretsSlow", "SuperserveSecretsDatabaseWaits", "SuperserveSecretsDatabaseConnectionsUsed",
-            "SuperserveSecretsDatabaseConnectionsLost", "SuperserveSecretsCallersRefused", "SuperserveSecretsOverloaded",
-            "SuperserveSecretsAuditFails"]
+            "SuperserveSecretsDatabaseConnectionsLost", "SuperserveSecretsOverloaded", "SuperserveSecretsAuditFails"]
 
 
 def until(what, ask, limit=LIMIT):
@@ -207,7 +206,7 @@ class Load:
                     connection.close()
                 turn += 1
                 self.stop.wait(pause)
-        self.threads.append(threading.Thread(target=repeat))
+        self.threads.append(threading.Thread(target=repeat, daemon=True))
         self.threads[-1].start()
 
     def steady(self, server):
@@ -358,7 +357,10 @@ def told(prometheus):
         key = labels["alertname"], labels["alertstate"]
         began[key] = min(began.get(key, float("inf")), series["values"][0][0])
     firing = {name for name, state in began if state == "firing"}
-    if missing := set(FIRED) - firing:
+    # What cannot be measured in this run is not told of either
+    excused = {rule["name"] for group in prometheus.ask("rules")["groups"] for rule in group["rules"]
+               if any(name in rule["query"] for name in queries.exceptions())}
+    if missing := set(FIRED) - firing - excused:
         raise SystemExit(f"did not fire: {missing}")
     if unexpected := firing - set(FIRED) - set(MAY_FIRE):
         raise SystemExit(f"fired without a reason: {unexpected}")
@@ -373,6 +375,7 @@ def told(prometheus):
 
 def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     with tempfile.TemporaryDirectory() as folder:
         processes, events = Processes(pathlib.Path(folder)), Events()
         try:
