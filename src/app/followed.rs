@@ -129,7 +129,7 @@ impl Following {
             }
         }
         let refused = self.certificates.refusal.is_some() || self.identities.refusal.is_some();
-        self.metrics.set_tls_files_refused(refused);
+        self.metrics.set_files_refused(refused);
         self.tell_validity();
     }
 

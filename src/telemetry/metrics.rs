@@ -81,9 +81,7 @@ impl Metrics {
         registry.register_collector(Box::new(Runtime));
         others(registry);
         let certificate = Certificate::default();
-        if is_encrypted {
-            certificate.register(registry);
-        }
+        certificate.register(registry, is_encrypted);
         registry.register(
             "build",
             "The version that runs",
@@ -113,7 +111,7 @@ impl Metrics {
     }
 
     /// Whether what the files of certificates hold now cannot be used.
-    pub fn set_tls_files_refused(&self, refused: bool) {
+    pub fn set_files_refused(&self, refused: bool) {
         self.0.certificate.refused.set(refused.into());
     }
 
@@ -142,8 +140,16 @@ impl Collector for LostLines {
 // === impl Certificate ===
 
 impl Certificate {
-    fn register(&self, registry: &mut Registry) {
+    fn register(&self, registry: &mut Registry, is_encrypted: bool) {
         let Self { not_before, not_after, refused } = self;
+        registry.register(
+            "files_refused",
+            "1 while the files of certificates and identities hold what cannot be used",
+            refused.clone(),
+        );
+        if !is_encrypted {
+            return;
+        }
         registry.register(
             "tls_certificate_not_before_timestamp_seconds",
             "Since when the certificate in use is good",
@@ -153,11 +159,6 @@ impl Certificate {
             "tls_certificate_not_after_timestamp_seconds",
             "Until when the certificate in use is good",
             not_after.clone(),
-        );
-        registry.register(
-            "tls_files_refused",
-            "1 while the files of certificates and identities hold what cannot be used",
-            refused.clone(),
         );
     }
 }
@@ -183,12 +184,12 @@ mod tests {
         assert!(!Metrics::default().render().contains("superserve_tls_"));
         let metrics = Metrics::new(true, |_registry| {});
         metrics.set_certificate(1, 2);
-        metrics.set_tls_files_refused(true);
+        metrics.set_files_refused(true);
         let text = metrics.render();
         for line in [
             "superserve_tls_certificate_not_before_timestamp_seconds 1\n",
             "superserve_tls_certificate_not_after_timestamp_seconds 2\n",
-            "superserve_tls_files_refused 1\n",
+            "superserve_files_refused 1\n",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -167,7 +167,7 @@ impl Gate {
         let shown = token.or(certificate.map(AsRef::as_ref));
         let shown = shown.ok_or_else(|| self.refused(Nobody::ShowsNothing))?;
         let source = connection.map(|connection| Source::of(connection.remote.ip()));
-        let noted = source.map(|source| self.guesses.admit(source, shown)).transpose()?;
+        let attempt = source.map(|source| self.guesses.admit(source, shown)).transpose()?;
         // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
         let caller = match token {
             Some(_) => match bearer(headers) {
@@ -176,8 +176,8 @@ impl Gate {
             },
             None => self.by_certificate(connection),
         };
-        if let (Some(source), Some(noted)) = (source, noted) {
-            self.guesses.note(source, shown, noted, &caller);
+        if let Some(attempt) = attempt {
+            attempt.settle(&caller);
         }
         caller
     }

@@ -13,6 +13,7 @@ mod gate;
 mod grpc;
 mod guesses;
 mod http;
+mod known;
 mod layers;
 pub mod listener;
 mod protocol;

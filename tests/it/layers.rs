@@ -12,7 +12,7 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-const PLACES: [(&str, &[&str]); 13] = [
+pub(crate) const PLACES: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("proto", &[]),
     ("telemetry", &[]),

@@ -52,9 +52,9 @@ async fn a_server_at_work_is_measured(database: Database) {
 
     let requests = |route: &str| format!("superserve_requests_total{{{route}}}");
     let set = requests(r#"protocol="rest",route="PATCH /v1/agents/{agent_id}/secrets",code="200""#);
-    assert_eq!(after.value(&set), 2.0);
+    assert!(is(after.value(&set), 2), "{}", after.0);
     let resolved = r#"protocol="grpc",route="/superserve.secrets.v1.RuntimeService/ResolveSecrets",code="0""#;
-    assert_eq!(after.value(&requests(resolved)), 1.0);
+    assert!(is(after.value(&requests(resolved)), 1), "{}", after.0);
     // Two sets and the record of a resolve
     assert!(grown("superserve_database_commit_writes_sum") >= 3.0, "{}", after.0);
     assert!(grown(r#"superserve_database_statement_duration_seconds_count{statement="select"}"#) >= 1.0);
@@ -67,14 +67,19 @@ async fn a_server_at_work_is_measured(database: Database) {
         assert!(after.value("superserve_database_max_connections") >= 2.0);
     }
     let same = ["superserve_audit_failures_total", r#"superserve_unreadable_total{of="value"}"#];
-    assert!(same.iter().all(|series| after.value(series) == 0.0), "{}", after.0);
-    assert_eq!((after.value("superserve_ready"), after.value("superserve_up")), (1.0, 1.0));
+    assert!(same.iter().all(|series| is(after.value(series), 0)), "{}", after.0);
+    assert!(["superserve_ready", "superserve_up"].iter().all(|series| is(after.value(series), 1)));
     assert!(after.value("process_resident_memory_bytes") > 1e6 && after.value("process_open_fds") > 5.0);
 
     for told in [&agent, "MEASURED_KEY", "one-value", "other-value", server.admin_token(), "tok_", "ten_"] {
         assert!(!after.0.contains(told), "{told} in\n{}", after.0);
     }
     every_label_is_known(&after);
+}
+
+/// Whether a counter is there.
+fn is(value: f64, count: u32) -> bool {
+    (value - f64::from(count)).abs() < 0.5
 }
 
 /// So that none comes to tell of somebody unseen.
@@ -104,7 +109,7 @@ async fn callers_who_are_nobody_are_counted_by_reason(database: Database) {
     let after = Metrics::of(&server).await;
     for reason in ["revoked", "unknown", "malformed", "shows_nothing"] {
         let series = format!("superserve_authentications_refused_total{{reason=\"{reason}\"}}");
-        assert_eq!(after.value(&series) - before.value(&series), 1.0, "{reason}\n{}", after.0);
+        assert!(is(after.value(&series) - before.value(&series), 1), "{reason}\n{}", after.0);
     }
 }
 

@@ -4,8 +4,8 @@
 //! names an agent or a token in its request gets one of the other tenant.
 
 use prost_reflect::{
-    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MethodDescriptor, Value,
-    prost::Message as _,
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, MethodDescriptor,
+    Value, prost::Message as _,
 };
 use serde_json::json;
 use superserve::proto::FILE_DESCRIPTOR_SET;
@@ -87,6 +87,23 @@ fn methods() -> Vec<MethodDescriptor> {
 /// Whether a request names what belongs to a tenant.
 fn names_something(method: &MethodDescriptor) -> bool {
     method.input().fields().any(|field| is_agent(&field) || is_token(&field))
+}
+
+/// Whether a message within another one names an agent or a token, where [`request`] would not see it.
+fn names_something_within(message: &MessageDescriptor, is_within: bool) -> bool {
+    message.fields().any(|field| {
+        if let Kind::Message(inner) = field.kind() {
+            return names_something_within(&inner, true);
+        }
+        is_within && (is_agent(&field) || is_token(&field))
+    })
+}
+
+#[test]
+fn requests_name_what_they_are_about_at_their_top() {
+    for method in methods() {
+        assert!(!names_something_within(&method.input(), false), "{}", method.name());
+    }
 }
 
 fn is_agent(field: &FieldDescriptor) -> bool {

@@ -169,7 +169,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() {
         let log = server.log();
         let line = log.lines().rfind(|line| line.contains(REFUSED)).unwrap();
         assert!(line.contains(why) && line.contains("\"ERROR\"") && !line.contains("PRIVATE KEY"), "{line}");
-        assert_eq!(metric(&server, "superserve_tls_files_refused").await, "1");
+        assert_eq!(metric(&server, "superserve_files_refused").await, "1");
         assert_eq!(shown(&authority, &server).await, first, "the one before goes on");
         assert_eq!(
             authority.get(&server, "h2", None, Some(server.admin_token())).await.unwrap().status(),
@@ -183,7 +183,7 @@ async fn what_cannot_be_used_changes_nothing_and_is_told_once() {
     authority.exchange(&one, "");
     server.signal_to_reload();
     until_shown(&authority, &server, &one).await;
-    assert_eq!(metric(&server, "superserve_tls_files_refused").await, "0");
+    assert_eq!(metric(&server, "superserve_files_refused").await, "0");
     assert_eq!((server.log().matches(TAKEN).count(), server.log().matches(BACK).count()), (1, 0));
     // Asked again, it says that nothing changed
     server.signal_to_reload();

@@ -12,6 +12,7 @@
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
+//! | [`load`] | callers that go on while something goes wrong, and what became of their calls |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
@@ -30,6 +31,7 @@ pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod grpc_web;
 pub(crate) mod issuer;
+pub(crate) mod load;
 pub(crate) mod memory;
 pub(crate) mod moto;
 pub(crate) mod patroni;

@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     data_dir: Arc<TempDir>,
     environment: Vec<(String, String)>,
     unset: Vec<String>,
+    under: Vec<String>,
     pub(super) arguments: Vec<String>,
     pub(super) listen: String,
 }
@@ -61,6 +62,12 @@ impl Setup {
     /// Takes away an environment variable that the server would get.
     pub(crate) fn without_env(mut self, name: &str) -> Self {
         self.unset.push(name.to_owned());
+        self
+    }
+
+    /// Has the program started by another one, which becomes it.
+    pub(crate) fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -110,14 +117,24 @@ impl Setup {
 
     fn for_stores(stores: Arc<Stores>, data_dir: Arc<TempDir>) -> Self {
         let listen = "127.0.0.1:0".to_owned();
-        Self { stores, data_dir, environment: Vec::new(), unset: Vec::new(), arguments: Vec::new(), listen }
+        Self {
+            stores,
+            data_dir,
+            environment: Vec::new(),
+            unset: Vec::new(),
+            under: Vec::new(),
+            arguments: Vec::new(),
+            listen,
+        }
     }
 
     /// A command of the program in the server's environment, not yet begun.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let binary = environment("SUPERSERVE_BIN").unwrap_or_else(|| BINARY.to_owned());
-        let mut command = Command::new(binary);
+        let words: Vec<_> = self.under.iter().cloned().chain([binary]).collect();
+        let mut command = Command::new(&words[0]);
         command
+            .args(&words[1..])
             .args(arguments)
             .env_clear()
             .env("PATH", search_path())
