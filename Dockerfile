@@ -10,8 +10,9 @@ RUN case "$TARGETARCH" in amd64) echo x86_64 ;; arm64) echo aarch64 ;; *) exit 1
     && rustup target add "$(cat /arch)-unknown-linux-musl"
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
-# Named by Cargo.toml, so it must be there
+# Named by Cargo.toml, so they must be there
 COPY benches/micro.rs benches/micro.rs
+COPY examples/clients/rust/main.rs examples/clients/rust/main.rs
 COPY src src
 RUN cargo build --release --locked --bin superserve --target "$(cat /arch)-unknown-linux-musl" \
     && cp "target/$(cat /arch)-unknown-linux-musl/release/superserve" /superserve

@@ -48,6 +48,10 @@ cluster-test:
 cluster-test-long *CASES:
     tests/cluster/check-long.sh {{ CASES }}
 
+# the clients in examples/clients, generated anew, against a server
+clients:
+    .ci/run clients
+
 # the bill of materials, target/superserve.cdx.json
 sbom:
     .ci/run sbom

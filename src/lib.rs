@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cli → app → transport → service → store  → domain
-//!                                 ↘ crypto, identity ↗
+//!   ↘ client → proto              ↘ crypto, identity ↗
 //! ```
 //!
 //! A room names only what stands after its arrow; `tests/it/layers.rs` holds it to that. `docs/architecture.md`
@@ -14,6 +14,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod crypto;
 pub mod domain;
@@ -23,4 +24,5 @@ pub mod proto;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod trace;
 pub mod transport;

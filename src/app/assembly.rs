@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
 use super::{StartError, keyring_file, reload};
 use crate::{
-    config::Storage,
+    config::{SettingError, Storage},
     crypto::Random,
     domain::Limits,
     identity::Identities,
     kms::{CallTimes, Measured},
     service::{Clock, Parts, RemoteKey, Service},
     store::Store,
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces, TracesConfig},
 };
 
 /// The parts of a server of this name.
@@ -41,4 +43,18 @@ pub(super) fn metrics(service: &Service, times: &CallTimes, is_encrypted: bool) 
         service.register(registry);
         times.register(registry);
     })
+}
+
+/// Traces as they are set, which are sent until `stop` is cancelled.
+pub(super) fn traces(
+    config: Option<&TracesConfig>,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<Traces, StartError> {
+    let Some(config) = config else { return Ok(Traces::default()) };
+    let TracesConfig { endpoint, ratio, callers, .. } = config;
+    tracing::info!(%endpoint, ratio, callers, "calls are traced");
+    let started = Traces::start(config, metrics.traces(), tasks, stop.clone());
+    Ok(started.map_err(|error| SettingError::new("--otlp-endpoint", error.to_string()))?)
 }

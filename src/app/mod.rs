@@ -72,7 +72,7 @@ pub struct Running {
 /// # Errors
 /// [`StartError`]; nothing is left running then.
 pub async fn start(config: Checked) -> Result<Running, StartError> {
-    let Checked { storage, sockets, transport, limits, auto_migrate, bootstrap_token, .. } = config;
+    let Checked { storage, sockets, transport, limits, traces, auto_migrate, bootstrap_token, .. } = config;
     let asks_for_certificates = sockets.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
     let identities = Identities::load(config.identities, asks_for_certificates)?;
     let (serving, background) = (TaskTracker::new(), TaskTracker::new());
@@ -95,7 +95,8 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let metrics = assembly::metrics(&service, &times, tls.is_some());
     let files = Followed { tls: tls.clone(), identities, clock }.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
-    let front = Front::new(&service, health.clone(), &transport, metrics.clone());
+    let traces = assembly::traces(traces.as_ref(), &metrics, &background, &stop_ops)?;
+    let front = Front::new(&service, health.clone(), &transport, metrics.clone(), traces);
     let ops_router = ops::router(service.clone(), health.clone(), metrics.clone(), stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     let door = sockets.listener;

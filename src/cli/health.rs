@@ -9,13 +9,11 @@ use tonic_health::pb::{
 };
 
 use super::{
-    client,
     context::Context,
     duration,
     failure::{Exit, Failure},
     input::interruptible,
     output::Output,
-    refusal,
     settings::{ClientArgs, Server},
 };
 
@@ -52,10 +50,10 @@ impl Health {
     }
 
     async fn ask(&self, server: &Server) -> Result<ServingStatus, Failure> {
-        let mut health = HealthClient::new(client::connect(server).await?);
+        let mut health = HealthClient::new(interruptible(server.0.connect()).await??);
         let request = HealthCheckRequest { service: self.service.clone() };
         let answer = interruptible(health.check(request)).await?;
-        let answer = answer.map_err(|status| refusal::from_status(&status, server.shown()))?;
+        let answer = answer.map_err(|status| server.0.error(status))?;
         Ok(answer.get_ref().status())
     }
 }

@@ -14,8 +14,7 @@ use super::{
     settings::ClientArgs,
 };
 
-/// One page: its rows, and the token of the next page, which is empty on the last.
-pub(super) type Page<Row> = (Vec<Row>, String);
+pub(super) use crate::client::Page;
 
 /// A list of the server's, and how it is shown in `COLUMNS` columns.
 pub(super) trait Listing<const COLUMNS: usize> {

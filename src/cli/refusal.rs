@@ -3,22 +3,18 @@
 //! All is read from the details that gRPC errors carry, never from the sentence.
 
 use std::{
-    collections::HashMap,
-    error::Error,
+    error::Error as StdError,
     io::{self, ErrorKind},
-    time::Duration,
 };
 
-use tonic::{Code, Status, TimeoutExpired};
-use tonic_types::{FieldViolation, StatusExt as _};
+use tonic::Code;
+
+use crate::client::{Answer, Error};
 
 use super::{
     failure::{Exit, Failure},
     faults,
 };
-
-/// The domain of our reasons.
-const DOMAIN: &str = "secrets.superserve.ai";
 
 /// Reason of a failure: the token does not allow it.
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
@@ -34,40 +30,41 @@ pub(crate) const SECRET_NOT_FOUND: &str = "SECRET_NOT_FOUND";
 /// What to do when no answer came.
 const UNKNOWN: &str = "It is not known whether it did what was asked: look before you try again.";
 
-/// The details of an error, as far as they are there.
-struct Details {
-    reason: String,
-    metadata: HashMap<String, String>,
-    violations: Vec<FieldViolation>,
-    missing: Vec<String>,
-    retry_after: Option<Duration>,
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::Unusable { server, source } => {
+                Failure::local(format!("Cannot speak to {server}: {}.", chain(source)))
+            }
+            Error::Unreachable { server, source } => unreachable(server, source),
+            Error::Broken { server, source } => match source.source() {
+                Some(cause) => unreachable(server, cause).hint(UNKNOWN),
+                None => unreachable(server, source.as_ref()).hint(UNKNOWN),
+            },
+            Error::Answered { server, answer } => answered(answer, server),
+        }
+    }
 }
 
-/// The failure that a status means. `url` is the server it came from.
-pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
-    if is_broken_connection(status)
-        && let Some(cause) = status.source()
-    {
-        return unreachable(url, cause).hint(UNKNOWN);
-    }
-    let details = Details::of(status);
-    match status.code() {
+/// The failure that the answer of the server at `url` means.
+fn answered(answer: &Answer, url: &str) -> Failure {
+    match answer.code {
         Code::Unauthenticated => unauthenticated(),
-        Code::PermissionDenied => permission_denied(&details),
-        Code::NotFound => not_found(&details),
-        Code::InvalidArgument if details.find_the_whole_too_long() => {
+        Code::PermissionDenied => permission_denied(answer),
+        Code::NotFound => not_found(answer),
+        Code::InvalidArgument if finds_the_whole_too_long(answer) => {
             Failure::new(Exit::Server, "The request is larger than the server takes; nothing was changed.")
                 .hint("Set fewer or smaller values at a time.")
         }
-        Code::InvalidArgument | Code::OutOfRange => invalid(&details),
-        Code::Aborted if details.reason == "REVISION_MISMATCH" => conflict(&details),
-        Code::FailedPrecondition if !details.missing.is_empty() => missing(&details),
-        Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(status, &details),
-        Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(&details)),
+        Code::InvalidArgument | Code::OutOfRange => invalid(answer),
+        Code::Aborted if answer.reason == "REVISION_MISMATCH" => conflict(answer),
+        Code::FailedPrecondition if !answer.missing.is_empty() => missing(answer),
+        Code::FailedPrecondition | Code::AlreadyExists | Code::Aborted => refused(answer),
+        Code::ResourceExhausted => Failure::new(Exit::Server, "Too many requests.").hint(later(answer)),
         Code::Unavailable => {
             Failure::new(Exit::Server, format!("The service at {url} is not available."))
                 .because(UNAVAILABLE)
-                .hint(later(&details))
+                .hint(later(answer))
         }
         Code::DeadlineExceeded | Code::Cancelled => {
             Failure::new(Exit::Server, format!("The server at {url} did not answer in time."))
@@ -77,7 +74,7 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
         Code::Unimplemented => Failure::new(Exit::Server, format!("The server at {url} does not know this call."))
             .hint("Is it a superserve server of this version? Check --api-url or SUPERSERVE_API_URL."),
         Code::DataLoss => Failure::new(Exit::Server, "A stored value could not be opened.")
-            .lines(details.metadata.get("key").cloned())
+            .lines(answer.metadata.get("key").cloned())
             .hint("Tell the operator: the record was damaged, or the server has another key than it was sealed with."),
         Code::Internal | Code::Unknown | Code::Ok => {
             Failure::new(Exit::Server, "The server failed.").hint("Its log says more.")
@@ -85,21 +82,8 @@ pub(crate) fn from_status(status: &Status, url: &str) -> Failure {
     }
 }
 
-/// Whether there was no answer because the connection broke: what a server answers has no cause on this side,
-/// and a call that took too long has another.
-pub(crate) fn is_broken_connection(status: &Status) -> bool {
-    let mut next = status.source();
-    while let Some(cause) = next {
-        if cause.is::<TimeoutExpired>() {
-            return false;
-        }
-        next = cause.source();
-    }
-    status.source().is_some()
-}
-
 /// No connection.
-pub(crate) fn unreachable(url: &str, cause: &(dyn Error + 'static)) -> Failure {
+fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
     // Who refuses is there, and nobody serves
     let is_refused = causes(cause).any(|cause| {
         cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::ConnectionRefused)
@@ -114,13 +98,13 @@ pub(crate) fn unreachable(url: &str, cause: &(dyn Error + 'static)) -> Failure {
 }
 
 /// An error with its causes: the outermost alone says "transport error".
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut texts: Vec<_> = causes(error).map(ToString::to_string).collect();
     texts.dedup();
     texts.join(": ")
 }
 
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
     let mut next = Some(error);
     std::iter::from_fn(move || {
         let cause = next?;
@@ -140,9 +124,9 @@ fn unauthenticated() -> Failure {
         .hint("Log in again with `superserve login`, or set SUPERSERVE_TOKEN.")
 }
 
-fn permission_denied(details: &Details) -> Failure {
+fn permission_denied(answer: &Answer) -> Failure {
     let failure = Failure::new(Exit::Server, "Permission denied.").because(PERMISSION_DENIED);
-    match details.metadata.get("required_scope") {
+    match answer.metadata.get("required_scope") {
         Some(scope) => failure.hint(format!(
             "The token lacks the scope '{scope}', or does not reach this agent: ask for one that has it."
         )),
@@ -150,8 +134,8 @@ fn permission_denied(details: &Details) -> Failure {
     }
 }
 
-fn not_found(details: &Details) -> Failure {
-    let (what, hint) = match details.reason.as_str() {
+fn not_found(answer: &Answer) -> Failure {
+    let (what, hint) = match answer.reason.as_str() {
         "AGENT_NOT_FOUND" => ("Agent not found.", "See `superserve agents list`."),
         SECRET_NOT_FOUND => ("Secret not found.", "See `superserve secrets list AGENT`."),
         "TENANT_NOT_FOUND" => ("Tenant not found.", "See `superserve tenants list`."),
@@ -159,17 +143,17 @@ fn not_found(details: &Details) -> Failure {
         "" => ("Not found.", "Check --api-url or SUPERSERVE_API_URL."),
         reason => return Failure::new(Exit::Server, format!("Not found: {reason}.")).because(reason),
     };
-    Failure::new(Exit::Server, what).hint(hint).because(details.reason.as_str())
+    Failure::new(Exit::Server, what).hint(hint).because(answer.reason.as_str())
 }
 
-fn invalid(details: &Details) -> Failure {
-    let more = details.omitted();
-    let lines = details.violations.iter().map(|it| faults::describe(&it.field, &it.reason, &it.description));
+fn invalid(answer: &Answer) -> Failure {
+    let more = omitted(answer);
+    let lines = answer.violations.iter().map(|it| faults::describe(&it.field, &it.reason, &it.description));
     Failure::new(Exit::Server, "The server refused the input; nothing was changed.").lines(lines).lines(more)
 }
 
-fn conflict(details: &Details) -> Failure {
-    let sentence = match details.metadata.get("revision") {
+fn conflict(answer: &Answer) -> Failure {
+    let sentence = match answer.metadata.get("revision") {
         Some(revision) => {
             format!("Revision mismatch: the agent is at revision {revision}; nothing was changed.")
         }
@@ -179,61 +163,51 @@ fn conflict(details: &Details) -> Failure {
         .hint("`superserve secrets list AGENT --json` shows what is there now, with its revision.")
 }
 
-fn missing(details: &Details) -> Failure {
+fn missing(answer: &Answer) -> Failure {
     Failure::new(Exit::Missing, "Required secrets are missing.")
-        .lines(details.missing.clone())
-        .lines(details.omitted())
+        .lines(answer.missing.clone())
+        .lines(omitted(answer))
         .hint("Set them with `superserve secrets set AGENT`.")
 }
 
-fn refused(status: &Status, details: &Details) -> Failure {
-    let sentence = if details.reason.is_empty() { status.message() } else { &details.reason };
+fn refused(answer: &Answer) -> Failure {
+    let sentence = if answer.reason.is_empty() { &answer.message } else { &answer.reason };
     Failure::new(Exit::Server, format!("The server refused: {sentence}."))
 }
 
-fn later(details: &Details) -> String {
-    match details.retry_after {
+fn later(answer: &Answer) -> String {
+    match answer.retry_after {
         Some(after) => format!("Try again in {} s.", after.as_secs().max(1)),
         None => "Try again a little later.".to_owned(),
     }
 }
 
-// === impl Details ===
+/// Whether it is the request itself that is too long, and none of its fields.
+fn finds_the_whole_too_long(answer: &Answer) -> bool {
+    answer.violations.iter().any(|it| it.field.is_empty() && it.reason == "TOO_LONG")
+}
 
-impl Details {
-    fn of(status: &Status) -> Self {
-        let details = status.get_error_details();
-        let info = details.error_info().filter(|info| info.domain == DOMAIN);
-        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
-        let unmet = details.precondition_failure().map(|unmet| unmet.violations.as_slice());
-        Self {
-            reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
-            metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
-            violations: violations.to_vec(),
-            missing: unmet.unwrap_or_default().iter().map(|violation| violation.subject.clone()).collect(),
-            retry_after: details.retry_info().and_then(|info| info.retry_delay),
-        }
-    }
-
-    /// Whether it is the request itself that is too long, and none of its fields.
-    fn find_the_whole_too_long(&self) -> bool {
-        self.violations.iter().any(|it| it.field.is_empty() && it.reason == "TOO_LONG")
-    }
-
-    /// A line about what the server left out, because there are very many.
-    fn omitted(&self) -> Option<String> {
-        self.metadata.get("omitted").map(|count| format!("and {count} more"))
-    }
+/// A line about what the server left out, because there are very many.
+fn omitted(answer: &Answer) -> Option<String> {
+    answer.metadata.get("omitted").map(|count| format!("and {count} more"))
 }
 
 #[cfg(test)]
 mod tests {
-    use tonic_types::{ErrorDetails, PreconditionViolation};
+    use std::{collections::HashMap, time::Duration};
+
+    use tonic::{Status, TimeoutExpired};
+    use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt as _};
 
     use super::*;
+    use crate::client::{DOMAIN, Server};
+
+    fn from_status(status: Status) -> Failure {
+        Server::parse("http://a").unwrap().error(status).into()
+    }
 
     fn told(code: Code, details: ErrorDetails) -> (u8, String) {
-        let failure = from_status(&Status::with_error_details(code, "sentence", details), "http://a");
+        let failure = from_status(Status::with_error_details(code, "sentence", details));
         (failure.exit.code(), failure.to_string())
     }
 
@@ -310,10 +284,10 @@ mod tests {
 
     #[test]
     fn a_broken_connection_names_the_server() {
-        let failure = from_status(&Status::from_error("reset".into()), "http://a");
+        let failure = from_status(Status::from_error("reset".into()));
         assert!(failure.to_string().contains("Cannot reach the server at http://a"), "{failure}");
         let late = Status::from_error(Box::new(TimeoutExpired(())));
-        let text = from_status(&late, "http://a").to_string();
+        let text = from_status(late).to_string();
         assert!(text.contains("http://a did not answer in time.\nIt is not known"), "{text}");
     }
 

@@ -1,15 +1,14 @@
 //! Which server a command speaks to, and as whom: flag, then environment, then what `login` kept.
 
-use std::{
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use url::{Host, Url};
 use zeroize::Zeroizing;
 
-use crate::domain::TokenText;
+use crate::{
+    client::{self, Token},
+    trace,
+};
 
 use super::{
     auth_file::AuthFile,
@@ -25,9 +24,6 @@ const CA_VARIABLE: &str = "SUPERSERVE_CA_CERT";
 
 /// The largest file of CA certificates, in bytes.
 const MAX_CA_BYTES: usize = 1024 * 1024;
-
-/// What every token of this service begins with. Others (a JWT) are for the server to judge.
-const TOKEN_PREFIX: &str = "ss_";
 
 /// The flags of every command that speaks to a server.
 #[derive(Args, Debug, Clone, Default)]
@@ -56,12 +52,7 @@ pub(crate) struct Settings {
 }
 
 /// How to reach the server.
-pub(crate) struct Server {
-    /// Its address: scheme, host and port.
-    pub(crate) url: Url,
-    /// PEM of the CAs to trust instead of the system's.
-    pub(crate) ca_cert: Option<Vec<u8>>,
-}
+pub(crate) struct Server(pub(crate) client::Server);
 
 // === impl Settings ===
 
@@ -105,13 +96,11 @@ fn find_token(environment: &Environment, output: &mut Output) -> Result<Option<Z
 ///
 /// # Errors
 /// When no server can accept it.
-pub(crate) fn check_token(token: &str) -> Result<(), Failure> {
-    let mistyped = token.starts_with(TOKEN_PREFIX) && TokenText::parse(token).is_err();
-    if mistyped || token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(Failure::local("The token is malformed: a character is missing, added or mistyped.")
-            .hint("Copy it again as a whole; a token of this service is \"ss_\" and 49 more characters."));
-    }
-    Ok(())
+pub(crate) fn check_token(token: &str) -> Result<Token, Failure> {
+    Token::parse(token).map_err(|_malformed| {
+        Failure::local("The token is malformed: a character is missing, added or mistyped.")
+            .hint("Copy it again as a whole; a token of this service is \"ss_\" and 49 more characters.")
+    })
 }
 
 // === impl Server ===
@@ -133,13 +122,19 @@ impl Server {
             Some(path) => Some(path.as_path()),
             None => environment.get(CA_VARIABLE)?.map(Path::new),
         };
-        let ca_cert = ca_path.map(read_ca).transpose()?;
-        Ok(Self { url, ca_cert })
+        let server = match ca_path {
+            Some(path) => url.trusting(read_ca(path)?),
+            None => url,
+        };
+        Ok(Self(match trace_of(environment) {
+            Some(trace) => server.in_trace(trace),
+            None => server,
+        }))
     }
 
     /// Warns when a token would cross a network unencrypted.
     pub(crate) fn warn_of_plaintext(&self, output: &mut Output) {
-        if self.url.scheme() == "http" && !self.is_loopback() {
+        if self.0.is_plaintext_over_network() {
             output
                 .warn(format!("the token and the values travel unencrypted to {}: use https", self.shown()));
         }
@@ -147,36 +142,25 @@ impl Server {
 
     /// The address as it is shown.
     pub(crate) fn shown(&self) -> &str {
-        self.url.as_str().trim_end_matches('/')
-    }
-
-    fn is_loopback(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-            None => false,
-        }
+        self.0.shown()
     }
 }
 
+/// The trace that the environment names, or else one that begins here: the lines of all calls of a command in the server's
+/// log can then be found together. A name that is none is none.
+fn trace_of(environment: &Environment) -> Option<trace::Context> {
+    let text = |name| environment.get_os(name)?.to_str();
+    let given = text("TRACEPARENT").and_then(trace::Context::parse);
+    let given = given.map(|context| context.with_state(text("TRACESTATE").unwrap_or_default()));
+    given.or_else(trace::Context::begin)
+}
+
 /// The text is not shown when it is refused: it may hold a password.
-fn parse_url(text: &str, source: &str) -> Result<Url, Failure> {
-    let refused = |reason: &str| {
-        Failure::local(format!("{source} is not the address of a server: {reason}."))
+fn parse_url(text: &str, source: &str) -> Result<client::Server, Failure> {
+    client::Server::parse(text).map_err(|error| {
+        Failure::local(format!("{source} is not the address of a server: {error}."))
             .hint(format!("It looks like {DEFAULT_URL} or https://secrets.example.com."))
-    };
-    let url = Url::parse(text).map_err(|error| refused(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(refused("it must begin with http:// or https://"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(refused("it must not hold a user or a password"));
-    }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(refused("it must end after host and port"));
-    }
-    Ok(url)
+    })
 }
 
 fn read_ca(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -202,6 +186,20 @@ mod tests {
 
     fn token<const N: usize>(variables: [(&str, &str); N]) -> Option<String> {
         resolve(None, variables).0.ok().unwrap().token.map(|token| (*token).clone())
+    }
+
+    #[test]
+    fn a_trace_is_continued_or_begun() {
+        let trace = |given| {
+            let server = resolve(None, [("TRACEPARENT", given)]).0.ok().unwrap().server;
+            server.0.trace().unwrap().clone()
+        };
+        let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(trace(given).to_string(), given);
+        for none in ["", "sentinel"] {
+            let (one, other) = (trace(none), trace(none));
+            assert!(one.trace != other.trace && !one.is_sampled, "{none}");
+        }
     }
 
     #[test]
@@ -244,8 +242,6 @@ mod tests {
             let message = resolve(None, [("SUPERSERVE_TOKEN", text)]).0.err().unwrap();
             assert!(message.contains("malformed") && !message.contains("sentinel"), "{message}");
         }
-        let good = TokenText::from_random(&[1; 32]);
-        assert!(check_token(good.expose()).is_ok());
         assert!(check_token("eyJh.eyJz.c2ln").is_ok(), "a JWT is for the server to judge");
     }
 

@@ -10,6 +10,7 @@ mod layers;
 mod limits;
 mod storage;
 mod tls;
+mod traces;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -22,10 +23,11 @@ use limits::LimitSettings;
 use storage::STATEMENT_TIMEOUT;
 pub use storage::{Storage, StorageSettings};
 use tls::TlsSettings;
+use traces::TraceSettings;
 
 use crate::{
     domain::{Limits, TokenText},
-    telemetry,
+    telemetry::{self, TracesConfig},
     transport::{
         self,
         listener::{ListenerConfig, TlsConfig},
@@ -77,6 +79,8 @@ pub struct ServeSettings {
     max_connection_age: Option<Duration>,
     #[command(flatten)]
     limits: LimitSettings,
+    #[command(flatten)]
+    traces: TraceSettings,
 }
 
 /// Settings that were checked, by the part they are for.
@@ -92,6 +96,8 @@ pub struct Checked {
     pub transport: transport::Config,
     /// What is too much.
     pub limits: Limits,
+    /// Which calls are traced, and who is told; `None` for none.
+    pub traces: Option<TracesConfig>,
     /// Apply missing migrations at start.
     pub auto_migrate: bool,
     /// The admin token to begin with.
@@ -146,6 +152,7 @@ impl ServeSettings {
                 cors_origins: self.cors_origins,
             },
             limits: self.limits.checked(),
+            traces: self.traces.check(environment)?,
             auto_migrate: self.auto_migrate,
             bootstrap_token,
             shutdown_timeout: self.shutdown_timeout,

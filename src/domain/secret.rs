@@ -117,6 +117,12 @@ impl SecretValue {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// The value itself, still wiped on drop. Every use of this is a place to look at in a review.
+    #[must_use]
+    pub fn into_exposed(self) -> Zeroizing<String> {
+        self.0
+    }
 }
 
 impl fmt::Debug for SecretValue {

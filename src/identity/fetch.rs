@@ -21,6 +21,8 @@ use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
+use crate::trace;
+
 /// The longest that a request may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -91,7 +93,8 @@ impl Place {
     /// # Errors
     /// [`FetchError`], after five seconds at the latest.
     pub(super) async fn get(&self) -> Result<Bytes, FetchError> {
-        timeout(TIMEOUT, self.get_without_limit()).await.unwrap_or(Err(FetchError::TimedOut))
+        let got = trace::call_out("issuer", timeout(TIMEOUT, self.get_without_limit()));
+        got.await.unwrap_or(Err(FetchError::TimedOut))
     }
 
     async fn get_without_limit(&self) -> Result<Bytes, FetchError> {
@@ -148,7 +151,9 @@ impl Place {
             bearer.set_sensitive(true);
             request = request.header(header::AUTHORIZATION, bearer);
         }
-        Ok(request.body(Empty::new())?)
+        let mut request = request.body(Empty::new())?;
+        trace::pass_on(request.headers_mut());
+        Ok(request)
     }
 
     fn client_config(&self) -> Result<ClientConfig, FetchError> {

@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{
     KmsError,
+    attempts::{is_busy, patiently},
     http::{Answer, Http},
 };
 use crate::{
@@ -147,18 +148,22 @@ impl AwsKms {
 
     async fn call(&self, action: &str, body: &Value) -> Result<Answer, ProviderError> {
         let body = Zeroizing::new(body.to_string().into_bytes());
+        patiently(|| self.call_signed(action, &body), is_throttled).await
+    }
+
+    async fn call_signed(&self, action: &str, body: &[u8]) -> Result<Answer, ProviderError> {
         let request = Request::post(self.endpoint.clone())
             .header(header::CONTENT_TYPE, JSON)
             .header("x-amz-target", format!("TrentService.{action}"))
             // Makes the body part of what is signed
-            .header("x-amz-content-sha256", HEXLOWER.encode(digest(&SHA256, &body).as_ref()))
+            .header("x-amz-content-sha256", HEXLOWER.encode(digest(&SHA256, body).as_ref()))
             .body(())
             .map_err(|error| unavailable(format!("--aws-kms-endpoint: {error}")))?;
         let mut parts = request.into_parts().0;
         self.signer.sign(&mut parts, None).await.map_err(|error| {
             unavailable(format!("there are no AWS credentials to call KMS with: {error}"))
         })?;
-        self.http.send(Request::from_parts(parts, Bytes::copy_from_slice(&body))).await
+        self.http.send(Request::from_parts(parts, Bytes::copy_from_slice(body))).await
     }
 }
 
@@ -237,9 +242,18 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, ProviderError>
 
 /// Whether KMS says that this key did not wrap this, or not for this owner.
 fn is_no_match(answer: &Answer) -> bool {
+    matches!(&*kind(answer), "InvalidCiphertextException" | "IncorrectKeyException")
+}
+
+/// Whether KMS has too much to do, which it may say by a fault of the request.
+fn is_throttled(answer: &Answer) -> bool {
+    is_busy(answer) || kind(answer) == "ThrottlingException"
+}
+
+/// What KMS calls its refusal.
+fn kind(answer: &Answer) -> String {
     let Refused { kind, .. } = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let kind = kind.rsplit('#').next().unwrap_or_default();
-    matches!(kind, "InvalidCiphertextException" | "IncorrectKeyException")
+    kind.rsplit('#').next().unwrap_or_default().to_owned()
 }
 
 fn refusal(what: &str, answer: &Answer) -> ProviderError {
@@ -302,6 +316,8 @@ mod tests {
         for other in [r#"{"__type":"DisabledException"}"#, "{}", "", "InvalidCiphertextException"] {
             assert!(!is_no_match(&answer(other)), "{other}");
         }
+        assert!(is_throttled(&answer(r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#)));
+        assert!(!is_throttled(&answer(r#"{"__type":"DisabledException"}"#)) && !is_throttled(&answer("")));
         let told = refusal("to wrap", &answer(r#"{"__type":"DisabledException","message":"a\nb"}"#));
         assert_eq!(told.to_string(), "the key provider refused to wrap: 400 DisabledException ab");
     }

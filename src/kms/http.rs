@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::KmsError;
-use crate::crypto::ProviderError;
+use crate::{crypto::ProviderError, trace};
 
 /// The longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,12 +80,14 @@ impl Http {
     ///
     /// # Errors
     /// [`ProviderError::Unavailable`] when there is no answer.
-    pub(super) async fn send(&self, request: Request<Bytes>) -> Result<Answer, ProviderError> {
+    pub(super) async fn send(&self, mut request: Request<Bytes>) -> Result<Answer, ProviderError> {
         let host = request.uri().host().unwrap_or_default().to_owned();
         let no_answer = |why: &dyn std::fmt::Display| {
             ProviderError::Unavailable(format!("the key provider at {host} does not answer: {why}"))
         };
         let exchange = async {
+            // After it was signed, by whom that is done: the signature says nothing of it
+            trace::pass_on(request.headers_mut());
             let response =
                 self.0.request(request.map(Full::new)).await.map_err(|error| no_answer(&causes(&error)))?;
             let status = response.status();
@@ -93,7 +95,9 @@ impl Http {
             let body = body.map_err(|error| no_answer(&error))?.to_bytes();
             Ok(Answer { status, body: Zeroizing::new(body.to_vec()) })
         };
-        timeout(TIMEOUT, exchange).await.unwrap_or_else(|_elapsed| Err(no_answer(&"it took too long")))
+        trace::call_out("key provider", timeout(TIMEOUT, exchange))
+            .await
+            .unwrap_or_else(|_elapsed| Err(no_answer(&"it took too long")))
     }
 }
 

@@ -9,6 +9,7 @@ use std::{num::NonZero, sync::Arc, thread};
 use tokio::sync::Semaphore;
 
 use super::Error;
+use crate::trace;
 
 /// Threads for such work. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Heavy {
             let _place = place;
             work()
         });
-        working.await.map_err(|_panicked| Error::Bug("heavy work panicked"))
+        trace::step("patterns", working).await.map_err(|_panicked| Error::Bug("heavy work panicked"))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
         SecretName, SecretValue, Timestamp,
     },
     store::{AgentWith, PreviousSecret, SealedSecret},
+    trace,
 };
 
 /// Whose values to hand out.
@@ -107,12 +108,13 @@ impl Service {
             offers.retain(|offer| only.iter().any(|name| offer.is_meant_by(name)));
         }
         let key = self.data_key(agent)?;
-        let mut values = BTreeMap::new();
-        for offer in &offers {
+        let opened = |offer: &Offer<'_>| {
             let value = open(agent, &key, offer.secret, offer.version, offer.sealed);
             let value = value.inspect_err(|_error| self.parts.measures.unreadable(Unreadable::Value))?;
-            values.insert(offer.name.clone(), value);
-        }
+            Ok((offer.name.clone(), value))
+        };
+        let values = || offers.iter().map(opened).collect::<Result<BTreeMap<_, _>, Error>>();
+        let values = trace::timed("open", values)?;
         let mut event = self.event(call, Action::SecretsResolve, Some(&id))?;
         event.run_id.clone_from(run_id);
         event.revision = agent.revision;

@@ -16,6 +16,7 @@ use crate::{
     crypto::DataKey,
     domain::{AgentId, Faults, IdempotencyKey, RequiredSecret, Revision, Scope},
     store::{Change, Decided, Found},
+    trace::{self, Here},
 };
 
 /// What to set.
@@ -60,6 +61,8 @@ pub(super) struct PreparedSet {
     pub(super) validate_only: bool,
     prune: bool,
     pub(super) previous_for: Option<i64>,
+    /// Where it may be decided on another thread.
+    here: Here,
 }
 
 /// What an agent's declarations say of the entries of a set.
@@ -116,6 +119,7 @@ impl Service {
             validate_only,
             prune,
             previous_for,
+            here: trace::here(),
         });
         let answer = self.set_prepared(&prepared).await?;
         self.tell_watchers(&prepared.agent, Some(Revision(answer.written.revision)));
@@ -178,7 +182,8 @@ impl Service {
         let change = if set.validate_only {
             self.validation(&effect)?
         } else {
-            Change { remember: attempt.remember(&answer)?, ..self.change(&effect)? }
+            let change = set.here.timed("seal", || self.change(&effect))?;
+            Change { remember: attempt.remember(&answer)?, ..change }
         };
         Ok(Decided { answer, change: Some(change) })
     }

@@ -9,7 +9,7 @@ use super::{
     rows,
     writer::Writer,
 };
-use crate::domain::AuditEvent;
+use crate::{domain::AuditEvent, trace};
 
 /// The way to what writes them.
 pub(super) type AuditQueue = Batcher<Recording>;
@@ -39,6 +39,7 @@ impl Store {
     /// # Errors
     /// [`Error`]; the event is then not recorded.
     pub async fn record_in_batch(&self, event: AuditEvent) -> Result<(), Error> {
-        self.audit.ask(event).await.inspect_err(|_error| self.measures.audit_failed())
+        let recorded = trace::step("database: audit record", self.audit.ask(event)).await;
+        recorded.inspect_err(|_error| self.measures.audit_failed())
     }
 }

@@ -3,6 +3,11 @@
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 
+use crate::trace;
+
+/// What a statement is called in a trace. Its text is not told.
+const STEP: &str = "database: statement";
+
 /// One thing on PostgreSQL, another on SQLite.
 #[derive(Clone, Debug)]
 pub(super) enum Engine<P, S> {
@@ -21,8 +26,8 @@ impl<P: ConnectionTrait, S: ConnectionTrait> ConnectionTrait for Engine<P, S> {
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
-            Self::Postgres(it) => it.execute_raw(statement).await,
-            Self::Sqlite(it) => it.execute_raw(statement).await,
+            Self::Postgres(it) => trace::step(STEP, it.execute_raw(statement)).await,
+            Self::Sqlite(it) => trace::step(STEP, it.execute_raw(statement)).await,
         }
     }
 
@@ -35,15 +40,15 @@ impl<P: ConnectionTrait, S: ConnectionTrait> ConnectionTrait for Engine<P, S> {
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
-            Self::Postgres(it) => it.query_one_raw(statement).await,
-            Self::Sqlite(it) => it.query_one_raw(statement).await,
+            Self::Postgres(it) => trace::step(STEP, it.query_one_raw(statement)).await,
+            Self::Sqlite(it) => trace::step(STEP, it.query_one_raw(statement)).await,
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
-            Self::Postgres(it) => it.query_all_raw(statement).await,
-            Self::Sqlite(it) => it.query_all_raw(statement).await,
+            Self::Postgres(it) => trace::step(STEP, it.query_all_raw(statement)).await,
+            Self::Sqlite(it) => trace::step(STEP, it.query_all_raw(statement)).await,
         }
     }
 }

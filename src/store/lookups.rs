@@ -29,7 +29,10 @@ use super::{
     rows::texts,
     secrets, sqlite, tokens,
 };
-use crate::domain::{AgentId, TenantId, TokenRecord, Weigh as _};
+use crate::{
+    domain::{AgentId, TenantId, TokenRecord, Weigh as _},
+    trace,
+};
 
 /// How long an agent's row answers for its secrets.
 const TRUSTED: Duration = Duration::from_secs(5);
@@ -62,13 +65,16 @@ impl Reading {
     /// Finds a token by the SHA-256 of its text.
     pub(super) async fn token(&self, hash: &[u8]) -> Result<Option<Arc<TokenRecord>>, Error> {
         let key = Key::Token(hash.to_vec());
-        match self {
-            Self::Postgres(batcher) => typed(batcher.ask(key).await?),
-            Self::Sqlite(readers) => {
-                let read = |connection: &sqlite::Connection| tokens::by_hash(connection, hash);
-                readers.look_up(key, read, TokenRecord::weight).await
+        let found = async {
+            match self {
+                Self::Postgres(batcher) => typed(batcher.ask(key).await?),
+                Self::Sqlite(readers) => {
+                    let read = |connection: &sqlite::Connection| tokens::by_hash(connection, hash);
+                    readers.look_up(key, read, TokenRecord::weight).await
+                }
             }
-        }
+        };
+        trace::step("database: token", found).await
     }
 
     /// Finds a tenant's agent.
@@ -77,10 +83,13 @@ impl Reading {
         tenant: &TenantId,
         id: &AgentId,
     ) -> Result<Option<Arc<AgentWith<G::Secret>>>, Error> {
-        let found = match self {
-            Self::Postgres(batcher) => typed(batcher.ask(G::key(id.clone())).await?)?,
-            Self::Sqlite(readers) => gathered::look_up::<G>(readers, id.clone()).await?,
+        let found = async {
+            match self {
+                Self::Postgres(batcher) => typed(batcher.ask(G::key(id.clone())).await?),
+                Self::Sqlite(readers) => gathered::look_up::<G>(readers, id.clone()).await,
+            }
         };
+        let found = trace::step("database: agent", found).await?;
         Ok(found.filter(|found: &Arc<AgentWith<_>>| found.agent.tenant == *tenant))
     }
 }

@@ -24,6 +24,7 @@ use super::{
     sqlite::{self, Touched},
     transaction::Transaction,
 };
+use crate::trace;
 
 /// A transaction: what happens in it happens as a whole or not at all.
 #[derive(Debug)]
@@ -92,7 +93,8 @@ where
     let Engine::Postgres(transaction) = tx.0 else { return outcome };
     match outcome {
         Ok(value) => {
-            pool.noted(transaction.commit().await).map_err(Error::of_commit)?;
+            let committed = trace::step("database: commit", transaction.commit()).await;
+            pool.noted(committed).map_err(Error::of_commit)?;
             pool.measures().commit(1);
             Ok(value)
         }
@@ -124,10 +126,13 @@ impl Writer {
         E: From<Error> + Transient + Send + 'static,
         F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
     {
-        match self {
-            Self::Postgres(pool) => write_pooled(pool, operation).await,
-            Self::Sqlite(queue) => queue.write(touches, operation).await,
-        }
+        let written = async {
+            match self {
+                Self::Postgres(pool) => write_pooled(pool, operation).await,
+                Self::Sqlite(queue) => queue.write(touches, operation).await,
+            }
+        };
+        trace::step("database: transaction", written).await
     }
 
     /// Inserts audit records, all or none. Inserting them a second time does nothing.

@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use super::of_request;
+use super::{of_request, of_trace};
 
 /// Writes an event as `{"timestamp":…,"level":…,"message":…,…,"target":…}`, and the request on whose way it was told.
 pub(super) struct Json;
@@ -42,6 +42,7 @@ where
         of_request(|id| {
             line.write_str(r#","span":{"request_id":"#)?;
             string(&mut line, id)?;
+            of_trace(|trace| write!(line, r#","trace_id":"{trace}""#))?;
             line.write_str(r#","name":"request"}"#)
         })?;
         line.write_str("}\n")

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::{
-    lost_lines,
+    TraceCounters, lost_lines,
     process::{Process, Runtime},
 };
 
@@ -30,6 +30,7 @@ struct Inner {
     durations: Family<Route, Histogram>,
     ready: Gauge,
     certificate: Certificate,
+    traces: TraceCounters,
 }
 
 #[derive(Default)]
@@ -82,13 +83,14 @@ impl Metrics {
         others(registry);
         let certificate = Certificate::default();
         certificate.register(registry, is_encrypted);
+        let traces = TraceCounters::register(registry);
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry: all, requests, durations, ready, certificate }))
+        Self(Arc::new(Inner { registry: all, requests, durations, ready, certificate, traces }))
     }
 
     /// Counts a request.
@@ -96,6 +98,12 @@ impl Metrics {
         let timed = Route { protocol, route };
         self.0.durations.get_or_create(&timed).observe(duration.as_secs_f64());
         self.0.requests.get_or_create(&Request { protocol, route: timed.route, code }).inc();
+    }
+
+    /// What became of traces.
+    #[must_use]
+    pub fn traces(&self) -> TraceCounters {
+        self.0.traces.clone()
     }
 
     /// Whether the server can serve.

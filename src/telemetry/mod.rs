@@ -1,4 +1,4 @@
-//! What is told of the running service: log lines and metrics.
+//! What is told of the running service: log lines, metrics and traces.
 //!
 //! Only this crate's own events are logged at the level that is set; those of libraries from `warn` up. A
 //! library's `trace` would show frames and headers, and with them tokens and values.
@@ -7,6 +7,7 @@ mod json;
 mod lines;
 mod metrics;
 mod process;
+mod traces;
 
 use std::{
     fmt,
@@ -30,7 +31,12 @@ use tracing_subscriber::{
 };
 
 use self::{json::Json, lines::Lines};
-pub use self::{lines::MAY_WAIT, metrics::Metrics};
+pub use self::{
+    lines::MAY_WAIT,
+    metrics::Metrics,
+    traces::{Answered, TraceCounters, Traces, TracesConfig},
+};
+use crate::trace::{self, TraceId};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -117,12 +123,19 @@ fn of_request(tell: impl FnOnce(&str) -> fmt::Result) -> fmt::Result {
     REQUEST_ID.try_with(|id| tell(id)).unwrap_or(Ok(()))
 }
 
+/// Has `tell` tell the trace that this request belongs to, if it belongs to one.
+fn of_trace(tell: impl FnOnce(&TraceId) -> fmt::Result) -> fmt::Result {
+    trace::ids(|trace, _span| tell(trace)).unwrap_or(Ok(()))
+}
+
 /// The fields of a line for people, after the request that it is of.
 struct OfRequest(DefaultFields);
 
 impl<'writer> FormatFields<'writer> for OfRequest {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        of_request(|id| write!(writer, "request{{request_id={id:?}}}: "))?;
+        of_request(|id| write!(writer, "request{{request_id={id:?}"))?;
+        of_trace(|trace| write!(writer, " trace_id=\"{trace}\""))?;
+        of_request(|_id| writer.write_str("}: "))?;
         self.0.format_fields(writer, fields)
     }
 }

@@ -12,10 +12,13 @@ use axum::{
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::Code;
 
-use super::protocol::{CallerNote, Protocol, RequestId};
+use super::{
+    listener::ConnectionInfo,
+    protocol::{CallerNote, Protocol, RequestId},
+};
 use crate::{
     domain::{TokenText, base62},
-    telemetry::{self, Metrics},
+    telemetry::{self, Answered, Metrics, Traces},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -27,6 +30,7 @@ const MAX_ID_BYTES: usize = 128;
 /// caller but an id that is harmless.
 pub(super) async fn observe<F>(
     metrics: &Metrics,
+    traces: &Traces,
     mut request: Request,
     handle: impl FnOnce(Request) -> F,
 ) -> Response
@@ -38,10 +42,19 @@ where
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let caller = CallerNote::default();
+    let is_encrypted = request.extensions().get::<ConnectionInfo>().is_some_and(|connection| connection.tls);
+    let current = traces.begin(request.headers());
     request.extensions_mut().insert(RequestId(id.clone()));
     request.extensions_mut().insert(caller.clone());
     let started = Instant::now();
-    let mut response = telemetry::in_request(id.clone(), handle(request)).await;
+    let mut response = match &current {
+        None => telemetry::in_request(id.clone(), handle(request)).await,
+        // In a box, so that the many calls without a trace need no room for it
+        Some(current) => {
+            let call = telemetry::in_request(id.clone(), handle(request));
+            Box::pin(current.answer(call)).await
+        }
+    };
     let duration = started.elapsed();
     let (protocol, route, code) = match protocol {
         Protocol::Grpc | Protocol::GrpcWeb => {
@@ -51,6 +64,8 @@ where
     };
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let principal = caller.get();
+    let (trace_id, span_id) =
+        current.as_ref().map(|it| (it.context().trace.to_string(), it.span().to_string())).unzip();
     tracing::info!(
         name: telemetry::MAY_WAIT,
         request_id = id,
@@ -59,8 +74,15 @@ where
         route,
         code = &*code,
         micros,
+        trace_id,
+        span_id,
         "request"
     );
+    if let Some(current) = &current {
+        let (route, code) = (route.as_str(), &*code);
+        let answered = Answered { request_id: &id, principal, protocol, route, code, is_encrypted };
+        traces.finish(current, &answered);
+    }
     metrics.count(protocol, route, code, duration);
     if let Ok(mut id) = HeaderValue::try_from(id) {
         // It comes never again: HTTP/2 would push what does out of the table that both sides keep of headers

@@ -131,16 +131,16 @@ fn envelope(status: StatusCode, detail: &str, details: &Details<'_>) -> Response
 
 /// The members in the order in which they are documented.
 #[derive(Serialize)]
-struct Envelope<'e> {
-    status: u16,
-    detail: &'e str,
-    details: &'e Details<'e>,
+pub(super) struct Envelope<'e> {
+    pub(super) status: u16,
+    pub(super) detail: &'e str,
+    pub(super) details: &'e Details<'e>,
 }
 
 /// What a REST error says to programs.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Details<'e> {
+pub(super) enum Details<'e> {
     Nothing {},
     Scope {
         required_scope: &'e str,
@@ -167,14 +167,15 @@ enum Details<'e> {
 }
 
 #[derive(Serialize)]
-struct ToldFault<'e> {
+pub(super) struct ToldFault<'e> {
     key: &'e str,
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u64>,
 }
 
-fn details(error: &Error) -> Details<'_> {
+/// What programs need to know of an error.
+pub(super) fn details(error: &Error) -> Details<'_> {
     match error {
         Error::PermissionDenied { required } => Details::Scope { required_scope: required.as_str() },
         Error::AgentNotFound => Details::Code { code: "agent_not_found" },

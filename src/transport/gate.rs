@@ -15,8 +15,8 @@ use governor::{
     clock::{Clock as _, DefaultClock},
     state::keyed::HashMapStateStore,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     domain::{Origin, Principal},
     service::{Call, Error, Nobody, Service},
+    trace,
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
@@ -50,6 +51,10 @@ const OPEN_STREAMS: usize = 1024;
 
 /// When to try again where there are too many of them.
 const OPEN_STREAMS_RETRY: Duration = Duration::from_secs(10);
+
+/// How much, and for how long, is taken in of a request that is refused.
+const UNREAD_BYTES: usize = 64 * 1024;
+const UNREAD_TIME: Duration = Duration::from_secs(1);
 
 /// By which a caller who may call for several tenants says for which one.
 pub(super) const TENANT: HeaderName = HeaderName::from_static("x-superserve-tenant");
@@ -117,8 +122,11 @@ impl Gate {
         let open_stream = self.open_stream(request.uri().path())?;
         let limit = self.time_limit(request.headers());
         let answered = async {
-            self.authenticate(&mut request).await?;
-            self.limit_rate(&request)?;
+            trace::step("authenticate", self.authenticate(&mut request)).await?;
+            if let Err(refused) = self.limit_rate(&request) {
+                take_the_rest(request).await;
+                return Err(refused);
+            }
             Ok(until_its_end(handle(request).await, open_stream))
         };
         tokio::time::timeout(limit, answered).await.unwrap_or(Err(Error::TimedOut))
@@ -214,6 +222,18 @@ impl Gate {
             retry_after: refused.wait_time_from(DefaultClock::default().now()),
         })
     }
+}
+
+/// Takes in what a known caller still sends, before he is refused: over HTTP/1 the connection would end with the answer,
+/// and who is writing then finds it broken, and never reads when to come back.
+async fn take_the_rest(request: Request) {
+    if request.version() >= Version::HTTP_2 {
+        return;
+    }
+    let mut rest = Limited::new(request.into_body(), UNREAD_BYTES);
+    let taken = async { while let Some(Ok(_frame)) = rest.frame().await {} };
+    // Who sends more, or more slowly, meets the end of his connection
+    let _in_time = tokio::time::timeout(UNREAD_TIME, taken).await;
 }
 
 /// Keeps a place until the answer has ended.

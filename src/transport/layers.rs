@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     service::{Error, Service},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
+    trace,
 };
 
 /// What answers every request. Cheap to clone.
@@ -31,6 +32,7 @@ pub struct Front(Arc<Parts>);
 
 struct Parts {
     metrics: Metrics,
+    traces: Traces,
     fork: Fork,
     /// Around the fork, if origins are configured. Without it answers say nothing of CORS.
     cors: Option<BoxCloneSyncService<Request<Body>, Response, Infallible>>,
@@ -53,7 +55,13 @@ struct Ways {
 impl Front {
     /// Puts everything together.
     #[must_use]
-    pub fn new(service: &Service, health: HealthReporter, config: &Config, metrics: Metrics) -> Self {
+    pub fn new(
+        service: &Service,
+        health: HealthReporter,
+        config: &Config,
+        metrics: Metrics,
+        traces: Traces,
+    ) -> Self {
         let gate = Arc::new(Gate::new(service.clone(), config));
         let grpc = Arc::new(grpc::Services::new(service, health, config.request_bytes));
         let web = web(Arc::clone(&gate), Arc::clone(&grpc));
@@ -65,7 +73,7 @@ impl Front {
             async move { Ok(fork.answer(request).await) }
         });
         let cors = cors(&config.cors_origins).map(|layer| BoxCloneSyncService::new(layer.layer(within)));
-        Self(Arc::new(Parts { metrics, fork, cors }))
+        Self(Arc::new(Parts { metrics, traces, fork, cors }))
     }
 }
 
@@ -77,7 +85,7 @@ impl Parts {
                 None => self.fork.answer(request).await,
             }
         };
-        access::observe(&self.metrics, request, onward).await
+        access::observe(&self.metrics, &self.traces, request, onward).await
     }
 }
 
@@ -161,6 +169,8 @@ fn cors(origins: &[HeaderValue]) -> Option<CorsLayer> {
             header::IF_MATCH,
             HeaderName::from_static("grpc-timeout"),
             HeaderName::from_static("idempotency-key"),
+            trace::TRACEPARENT,
+            trace::TRACESTATE,
             HeaderName::from_static("x-grpc-web"),
             HeaderName::from_static("x-request-id"),
             TENANT,

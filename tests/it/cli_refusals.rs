@@ -93,11 +93,19 @@ async fn a_token_for_one_purpose_is_told_what_it_lacks() {
 }
 
 #[test]
-fn who_calls_too_often_is_told_when_to_come_back() {
+fn who_calls_too_often_waits_a_little_and_is_told_of_more() {
     let server = Server::with(Database::Sqlite).arg("--rate-limit=1").start();
-    let script = r#"for n in 1 2 3 4 5 6 7 8 9; do "$0" agents list >/dev/null || exit; done"#;
-    let refused = server.cli().script(script).failed(2);
-    assert_eq!(refused, "error: Too many requests.\nTry again in 1 s.\n");
+    server.cli().script(r#"for n in 1 2 3; do "$0" agents list >/dev/null || exit; done"#).done();
+    let log = server.log();
+    assert!(log.contains(r#""code":"8""#), "none of the calls came too early: {log}");
+    // What lasts longer than a person waits is not waited for
+    let server = Server::with(Database::Sqlite).arg("--max-failed-auth=1").start();
+    let refused =
+        |token| Cli::new(server.address()).env("SUPERSERVE_TOKEN", token).run(&["whoami"]).failed(2);
+    assert!(refused("a.b.c").starts_with("error: Not authenticated"));
+    let told = refused("d.e.f");
+    let seconds = told.strip_prefix("error: Too many requests.\nTry again in ").unwrap();
+    assert!(seconds.strip_suffix(" s.\n").unwrap().parse::<u64>().unwrap() > 5, "{told}");
 }
 
 #[test]

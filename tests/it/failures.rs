@@ -88,6 +88,27 @@ async fn who_calls_too_often_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn who_calls_too_often_may_write_to_the_end_and_call_again() {
+    let server = Server::with(Database::Sqlite).arg("--rate-limit=1").start();
+    let head = format!(
+        "POST /v1/agents HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+         expect: 100-continue\r\ncontent-length: 2\r\n\r\n",
+        server.admin_token(),
+    );
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let mut call = async || {
+        stream.write_all(head.as_bytes()).await.unwrap();
+        read_until(&mut stream, b"100 Continue\r\n\r\n").await;
+        stream.write_all(b"{}").await.unwrap();
+        let answer = read_until(&mut stream, b"}}").await;
+        String::from_utf8(answer).unwrap()
+    };
+    let limited = async || Some(call().await).filter(|answer| answer.starts_with("HTTP/1.1 429 "));
+    eventually("the limit", limited).await;
+    assert!(call().await.starts_with("HTTP/1.1 4"), "the connection serves on");
+}
+
+#[tokio::test]
 async fn too_much_at_once_is_shed() {
     let server = Server::with(Database::Sqlite).arg("--max-concurrent-requests=1").start();
     let agent = server.deploy("demo").await;

@@ -12,16 +12,18 @@ use std::{
 use crate::sources::{Source, read_tree};
 
 /// Each module at the top of `src/`, and what it may name, from the ground up.
-pub(crate) const PLACES: [(&str, &[&str]); 13] = [
+pub(crate) const PLACES: [(&str, &[&str]); 15] = [
     ("domain", &[]),
     ("proto", &[]),
-    ("telemetry", &[]),
+    ("trace", &[]),
+    ("client", &["domain", "proto", "trace"]),
+    ("telemetry", &["trace"]),
     ("crypto", &["domain"]),
-    ("kms", &["domain", "crypto"]),
-    ("store", &["domain"]),
-    ("identity", &["domain"]),
-    ("service", &["domain", "crypto", "store", "identity"]),
-    ("transport", &["domain", "proto", "telemetry", "service"]),
+    ("kms", &["domain", "crypto", "trace"]),
+    ("store", &["domain", "trace"]),
+    ("identity", &["domain", "trace"]),
+    ("service", &["domain", "crypto", "store", "identity", "trace"]),
+    ("transport", &["domain", "proto", "telemetry", "service", "trace"]),
     ("config", &["domain", "crypto", "kms", "store", "service", "transport", "telemetry"]),
     (
         "app",
@@ -38,7 +40,7 @@ pub(crate) const PLACES: [(&str, &[&str]); 13] = [
             "config",
         ],
     ),
-    ("cli", &["app", "config", "proto", "domain", "crypto"]),
+    ("cli", &["app", "client", "config", "proto", "domain", "crypto", "trace"]),
     ("main", &["cli", "telemetry"]),
 ];
 

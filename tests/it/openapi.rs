@@ -1,9 +1,13 @@
 //! The OpenAPI document says what is served, and the protos say the same.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use prost_reflect::{DescriptorPool, Value as Field};
-use serde_json::Value;
+use serde_json::{Value, json};
 use superserve::proto::FILE_DESCRIPTOR_SET;
 
 use crate::harness::{Database, server::Server};
@@ -61,6 +65,80 @@ fn every_operation_says_what_it_answers() {
                 .any(|it| it["name"] == placeholder && it["in"] == "path" && it["required"] == true);
             assert!(found, "{method} {path}: {placeholder}");
         }
+    }
+}
+
+#[test]
+fn every_call_and_every_error_has_an_example() {
+    let document: Value = serde_json::from_str(&superserve::transport::openapi()).unwrap();
+    // Of a schema: its own, or that of the one it names
+    let example_of = |schema: &Value| match schema["$ref"].as_str() {
+        Some(name) => document.pointer(name.trim_start_matches('#')).unwrap()["example"].clone(),
+        None => schema["example"].clone(),
+    };
+    let mut reasons = BTreeSet::new();
+    for ((method, path), operation) in operations() {
+        let body = &operation["requestBody"]["content"]["application/json"];
+        assert!(body.is_null() || example_of(&body["schema"]).is_object(), "{method} {path}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let is_shown = parameter["in"] != "path" || parameter["example"].is_string();
+            assert!(is_shown, "{method} {path}: {parameter}");
+        }
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let content = &response["content"]["application/json"];
+            if status.starts_with('2') {
+                assert!(status == "204" || example_of(&content["schema"]).is_object(), "{method} {path}");
+                continue;
+            }
+            let examples = content["examples"].as_object().unwrap();
+            assert!(!examples.is_empty(), "{method} {path} {status}");
+            for (reason, example) in examples {
+                let value = &example["value"];
+                assert_eq!(value["status"].to_string(), *status, "{reason}");
+                let sentence = value["detail"].as_str().unwrap();
+                assert!(response["description"].as_str().unwrap().contains(sentence), "{reason}: {sentence}");
+                assert!(value["details"].is_object(), "{reason}");
+                reasons.insert(reason.clone());
+            }
+        }
+    }
+    assert!(reasons.len() >= 14, "{reasons:?}");
+}
+
+#[tokio::test]
+async fn an_example_has_the_members_of_the_answer() {
+    let server = Server::start(Database::Sqlite);
+    let document: Value = serde_json::from_str(&superserve::transport::openapi()).unwrap();
+    let deploy = &document["paths"]["/v1/agents"]["post"]["requestBody"]["content"]["application/json"];
+    let made = server.rest().post("/v1/agents").json(&deploy["schema"]["example"]).send().await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let agent = made.json()["id"].as_str().unwrap().to_owned();
+    server.set(&agent, &json!({"ANTHROPIC_API_KEY": "x"})).await;
+    let secrets = format!("/v1/agents/{agent}/secrets?view=full");
+    for (schema, path) in [
+        ("Agent", format!("/v1/agents/{agent}")),
+        ("AgentPage", "/v1/agents".to_owned()),
+        ("SecretList", secrets),
+        ("Validation", "/v1/auth/validate".to_owned()),
+    ] {
+        let answer = server.rest().get(&path).send().await.json();
+        let example = &document["components"]["schemas"][schema]["example"];
+        assert_eq!(members(example), members(&answer), "{schema}");
+    }
+}
+
+/// The names of all members, with those within.
+fn members(value: &Value) -> BTreeSet<String> {
+    match value {
+        Value::Object(object) => {
+            let own = object.keys().cloned();
+            let within = object
+                .iter()
+                .flat_map(|(name, value)| members(value).into_iter().map(move |it| format!("{name}.{it}")));
+            own.chain(within).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(members).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => BTreeSet::new(),
     }
 }
 

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::harness::{
     Database,
+    collector::Collector,
     fixtures::secrets_of,
     on_each_database,
     postgres::Cluster,
@@ -26,7 +27,7 @@ on_each_database!(tokens_stay_inside);
 async fn values_stay_inside_with_sqlite() {
     let scene = Scene::start(Database::Sqlite).await;
     let said = scene.play().await;
-    scene.search(&said, scene.server.data_dir());
+    scene.search(&said, scene.server.data_dir()).await;
 }
 
 #[tokio::test]
@@ -35,7 +36,7 @@ async fn values_stay_inside_with_postgres() {
     let scene = Scene::start(Database::Postgres(cluster.create_database().await)).await;
     let said = scene.play().await;
     Sql::connect(&scene.server).await.run("CHECKPOINT").await;
-    scene.search(&said, cluster.directory());
+    scene.search(&said, cluster.directory()).await;
 }
 
 #[test]
@@ -108,6 +109,7 @@ fn one_hour() -> prost_types::Duration {
 /// A server, an agent, and a text for each way in.
 struct Scene {
     server: Server,
+    collector: Collector,
     agent: String,
     /// A key: it may be seen, and so proves that the search sees.
     key: String,
@@ -118,7 +120,7 @@ struct Scene {
 struct Said(Vec<String>);
 
 /// The ways in. A name that ends in `set` sets a value; the others are mistakes, and refused.
-const WAYS: [&str; 24] = [
+const WAYS: [&str; 26] = [
     "REST set",
     "gRPC set",
     "CLI set",
@@ -140,6 +142,8 @@ const WAYS: [&str; 24] = [
     "route",
     "method",
     "x-request-id",
+    "traceparent",
+    "tracestate",
     "bearer",
     "gRPC key",
     "gRPC bytes",
@@ -149,12 +153,13 @@ const WAYS: [&str; 24] = [
 
 impl Scene {
     async fn start(database: Database) -> Self {
-        let server = Server::with(database).arg("--log-level=trace").start();
+        let collector = Collector::start();
+        let server = collector.of_all(Server::with(database)).arg("--log-level=trace").start();
         let agent = server.deploy("demo").await;
         let strict = json!({"name": "demo", "required_secrets": [{"name": "STRICT", "pattern": "^[0-9]$"}]});
         assert_eq!(server.rest().post("/v1/agents").json(&strict).send().await.status, 200);
         let texts = WAYS.map(|way| (way, sentinel())).to_vec();
-        Self { server, agent, key: format!("K{}", sentinel()), texts }
+        Self { server, collector, agent, key: format!("K{}", sentinel()), texts }
     }
 
     fn text(&self, way: &str) -> &str {
@@ -238,6 +243,13 @@ impl Scene {
             ("route", rest.get(&format!("/v1/{}", text("route")))),
             ("method", rest.call(Method::from_bytes(text("method").as_bytes()).unwrap(), &secrets)),
             ("x-request-id", rest.get("/v1").header("x-request-id", &format!("A {}", text("x-request-id")))),
+            ("traceparent", rest.get("/v1").header("traceparent", text("traceparent"))),
+            (
+                "tracestate",
+                rest.get("/v1")
+                    .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+                    .header("tracestate", &format!("a={}", text("tracestate"))),
+            ),
             ("bearer", rest.token(text("bearer")).get(&secrets)),
         ]
     }
@@ -271,14 +283,20 @@ impl Scene {
     }
 
     /// Nothing is in what was said and in what was written; but what may be there is found by the same search.
-    fn search(&self, said: &Said, database: &std::path::Path) {
+    async fn search(&self, said: &Said, database: &std::path::Path) {
+        let traces =
+            self.collector.until("the last call", |span| span.name.ends_with("/ListAuditEvents")).await;
         let search = Search::new(self.texts.iter().map(|(way, text)| (*way, text.as_str())));
         let said = said.0.concat();
         let mut found = search.find("an answer", said.as_bytes());
         found.extend(search.find_in_files(database));
         found.extend(search.find_in_files(self.server.data_dir()));
+        found.extend(search.find("a trace", &traces));
         assert!(found.is_empty(), "{found:#?}");
-        let key = Search::new([("the key", self.key.as_str())]);
+        let key = Search::new([("the key", self.key.as_str()), ("the agent", self.agent.as_str())]);
+        assert_eq!(key.find("a trace", &traces), Vec::<String>::new());
+        let route = Search::new([("a route", "/v1/agents/{agent_id}/secrets")]);
+        assert!(!route.find("a trace", &traces).is_empty(), "the search saw no traces");
         assert!(!key.find("", said.as_bytes()).is_empty() && !key.find_in_files(database).is_empty());
         assert!(
             self.server.log().contains("\"level\":\"DEBUG\""),

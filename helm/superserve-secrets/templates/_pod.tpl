@@ -140,6 +140,20 @@ topologySpreadConstraints:
 - name: SUPERSERVE_CORS_ORIGINS
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with .Values.config.tracing }}
+{{- if .endpoint }}
+- name: SUPERSERVE_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: SUPERSERVE_TRACE_SAMPLE_RATIO
+  value: {{ .sampleRatio | quote }}
+- name: SUPERSERVE_TRACE_CALLERS
+  value: {{ int64 .callers | quote }}
+{{- if .headersSecret }}
+- name: SUPERSERVE_OTLP_HEADERS_FILE
+  value: /run/superserve/otlp/headers
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.tls.enabled }}
 - name: SUPERSERVE_TLS_CERT
   value: /run/superserve/tls/tls.crt
@@ -292,6 +306,11 @@ volumeMounts:
     readOnly: true
   {{- end }}
   {{- end }}
+  {{- if .Values.config.tracing.headersSecret }}
+  - name: otlp
+    mountPath: /run/superserve/otlp
+    readOnly: true
+  {{- end }}
   {{- if .Values.bootstrapToken.existingSecret }}
   - name: bootstrap
     mountPath: /run/superserve/bootstrap
@@ -384,6 +403,9 @@ spec:
     {{- include "superserve.secretVolume" (dict "name" "transit-ca" "secret" . "key" "ca.crt" "path" "ca.crt") | nindent 4 }}
     {{- end }}
     {{- end }}
+    {{- end }}
+    {{- with .Values.config.tracing.headersSecret }}
+    {{- include "superserve.secretVolume" (dict "name" "otlp" "secret" . "key" "headers" "path" "headers") | nindent 4 }}
     {{- end }}
     {{- with .Values.bootstrapToken.existingSecret }}
     {{- include "superserve.secretVolume" (dict "name" "bootstrap" "secret" . "key" $.Values.bootstrapToken.existingSecretKey "path" "token") | nindent 4 }}

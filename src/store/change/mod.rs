@@ -32,7 +32,10 @@ use super::{
     pool::Pool,
     writer::Writer,
 };
-use crate::domain::{AgentId, AuditEvent, IdempotencyKey, SecretName, TenantId, Timestamp};
+use crate::{
+    domain::{AgentId, AuditEvent, IdempotencyKey, SecretName, TenantId, Timestamp},
+    trace,
+};
 
 /// How many batches may be under way on PostgreSQL. An agent's changes all go by the same lane, one after the other.
 const LANES: usize = 2;
@@ -141,7 +144,9 @@ impl Store {
         let lane = self.changes.lane_of(&question.agent);
         let job = Arc::new(Deciding { question, decide, answer: Mutex::new(None) });
         let fate = match lane {
-            Some(lane) => lane.ask(Arc::clone(&job) as Arc<dyn Job>).await??,
+            Some(lane) => {
+                trace::step("database: change", lane.ask(Arc::clone(&job) as Arc<dyn Job>)).await??
+            }
             None => Fate::Taken,
         };
         if fate == Fate::Taken {

@@ -13,10 +13,13 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{Connection, Touched, checkpoint::Checkpoints, memory::Memory};
-use crate::store::{
-    Error,
-    engine::Engine,
-    writer::{Tx, run},
+use crate::{
+    store::{
+        Error,
+        engine::Engine,
+        writer::{Tx, run},
+    },
+    trace::{self, Stages},
 };
 
 /// The most writes in one transaction: more would make the first wait long for the last.
@@ -52,6 +55,7 @@ trait Job: Send {
 struct Waiting<T, E, F> {
     operation: F,
     touches: Touched,
+    stages: Stages,
     caller: oneshot::Sender<Result<T, E>>,
     /// `None` until it ran.
     outcome: Option<Result<T, E>>,
@@ -95,7 +99,7 @@ impl Queue {
     {
         let (caller, receiver) = oneshot::channel();
         let stopped = || E::from(Error::stopped());
-        let job = Box::new(Waiting { operation, touches, caller, outcome: None });
+        let job = Box::new(Waiting { operation, touches, stages: trace::stages(), caller, outcome: None });
         self.jobs.send(job).await.map_err(|_unsent| stopped())?;
         receiver.await.unwrap_or_else(|_dropped| Err(stopped()))
     }
@@ -167,7 +171,9 @@ where
     }
 
     async fn run(&mut self, tx: &Tx) -> bool {
+        self.stages.passed("database: turn");
         let outcome = run(&self.operation, tx).await;
+        self.stages.passed("database: write");
         self.outcome.insert(outcome).is_ok()
     }
 
@@ -176,7 +182,8 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
-        let Self { operation: _, touches: _, caller, outcome } = *self;
+        let Self { operation: _, touches: _, mut stages, caller, outcome } = *self;
+        stages.passed("database: commit");
         let told = committed.map_or_else(|error| Some(Err(error.into())), |()| outcome);
         if let Some(told) = told {
             // A caller that hung up does not want to know

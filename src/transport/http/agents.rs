@@ -24,7 +24,7 @@ use crate::{
 /// What to deploy. Read by hand, so that all faults are told; this is for the document.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = DeployAgent, example = json!({"name": "my-agent", "required_secrets": ["ANTHROPIC_API_KEY"]}))]
+#[schema(as = DeployAgent, example = json!({"name": "my-agent", "command": "python3 agent.py", "required_secrets": ["ANTHROPIC_API_KEY", {"name": "DATABASE_URL", "description": "where its rows are", "pattern": "^postgres://"}]}))]
 struct DeployBody {
     /// Unique within the tenant; the same name again updates the agent.
     #[schema(min_length = 1, max_length = 128)]
@@ -39,7 +39,7 @@ struct DeployBody {
 
 /// An agent.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Agent)]
+#[schema(as = Agent, example = json!({"id": "agt_6mxcCu18IdZoSnKVWcpqaX", "name": "my-agent", "command": "python3 agent.py", "environment_keys": ["ANTHROPIC_API_KEY"], "required_secrets": ["ANTHROPIC_API_KEY", {"name": "DATABASE_URL", "description": "where its rows are", "pattern": "^postgres://"}], "missing_secrets": ["DATABASE_URL"], "deps_status": "none", "deps_error": null, "created_at": "2026-11-26T17:21:34.497490Z", "updated_at": "2026-11-26T17:21:34.497490Z"}))]
 struct AgentBody {
     /// `agt_` and 22 base62 characters.
     id: String,
@@ -103,7 +103,7 @@ struct TypedRequired {
 
 /// A page of agents.
 #[derive(Serialize, ToSchema)]
-#[schema(as = AgentPage)]
+#[schema(as = AgentPage, example = json!({"agents": [{"id": "agt_6mxcCu18IdZoSnKVWcpqaX", "name": "my-agent", "command": "python3 agent.py", "environment_keys": ["ANTHROPIC_API_KEY"], "required_secrets": ["ANTHROPIC_API_KEY", {"name": "DATABASE_URL", "description": "where its rows are", "pattern": "^postgres://"}], "missing_secrets": ["DATABASE_URL"], "deps_status": "none", "deps_error": null, "created_at": "2026-11-26T17:21:34.497490Z", "updated_at": "2026-11-26T17:21:34.497490Z"}], "next_page_token": ""}))]
 struct PageBody {
     /// The agents, sorted by name.
     agents: Vec<AgentBody>,
@@ -161,7 +161,7 @@ pub(super) async fn list(State(context): State<Context>, Caller(call): Caller, q
 /// Reads one agent.
 #[utoipa::path(
     get, path = "/v1/agents/{agent_id}", operation_id = "GetAgent", tag = "agents",
-    params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.")),
+    params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX")),
     responses((status = 200, description = "The agent.", body = AgentBody), ReadErrors),
 )]
 pub(super) async fn get(
@@ -178,7 +178,7 @@ pub(super) async fn get(
 /// Deletes an agent with its secrets and destroys its data key.
 #[utoipa::path(
     delete, path = "/v1/agents/{agent_id}", operation_id = "DeleteAgent", tag = "agents",
-    params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.")),
+    params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX")),
     responses((status = 204, description = "It is gone."), ReadErrors),
 )]
 pub(super) async fn delete(

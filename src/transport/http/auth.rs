@@ -11,7 +11,7 @@ use super::{extract::Caller, openapi::ReadErrors};
 
 /// Who calls.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Validation)]
+#[schema(as = Validation, example = json!({"valid": true, "user": {"id": "tok_59i6m6dbMXhUvf1ilQ2CEQ", "email": "ops@example.com"}}))]
 struct ValidationBody {
     /// Always true: a token that is not valid gets 401.
     valid: bool,

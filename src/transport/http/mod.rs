@@ -2,6 +2,7 @@
 
 mod agents;
 mod auth;
+mod examples;
 mod extract;
 mod json;
 mod openapi;

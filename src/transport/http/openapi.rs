@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::header;
 use serde::Serialize;
 use utoipa::{
     IntoResponses, OpenApi, ToSchema,
     openapi::{
         ContentBuilder, OpenApi as Document, Ref, RefOr, ResponseBuilder,
+        example::ExampleBuilder,
         response::Response as DocumentedResponse,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-use crate::{service::Kind, transport::error::row};
+use super::examples::{self, ErrorExample};
 
 /// The answer to every call that was refused or failed.
 #[derive(Serialize, ToSchema)]
@@ -74,34 +75,33 @@ pub(super) fn serve(document: Bytes) -> Response {
 
 impl IntoResponses for ReadErrors {
     fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
-        let kinds = [
-            Kind::Unauthenticated,
-            Kind::PermissionDenied,
-            Kind::AgentNotFound,
-            Kind::Invalid,
-            Kind::RateLimited,
-            Kind::Unavailable,
-            Kind::TimedOut,
-            Kind::Internal,
-        ];
-        kinds.into_iter().map(|kind| (row(kind).status, row(kind).detail)).map(documented).collect()
+        documented(examples::of_reads())
     }
 }
 
 impl IntoResponses for WriteErrors {
     fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
-        let more = [
-            (StatusCode::PRECONDITION_FAILED, row(Kind::RevisionMismatch).detail),
-            (StatusCode::PAYLOAD_TOO_LARGE, "Request too large"),
-            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
-        ];
-        ReadErrors::responses().into_iter().chain(more.into_iter().map(documented)).collect()
+        documented(examples::of_writes())
     }
 }
 
-fn documented((status, detail): (StatusCode, &'static str)) -> (String, RefOr<DocumentedResponse>) {
-    let schema = Ref::from_schema_name("Error");
-    let content = ContentBuilder::new().schema(Some(schema)).build();
-    let response = ResponseBuilder::new().description(detail).content("application/json", content).build();
-    (status.as_u16().to_string(), RefOr::T(response))
+/// One answer for each status, with all that it may look like.
+fn documented(examples: Vec<ErrorExample>) -> BTreeMap<String, RefOr<DocumentedResponse>> {
+    let mut by_status = BTreeMap::<String, Vec<ErrorExample>>::new();
+    for example in examples {
+        by_status.entry(example.status.as_u16().to_string()).or_default().push(example);
+    }
+    by_status.into_iter().map(|(status, examples)| (status, response(examples))).collect()
+}
+
+fn response(examples: Vec<ErrorExample>) -> RefOr<DocumentedResponse> {
+    let mut details: Vec<_> = examples.iter().map(|example| example.detail).collect();
+    details.dedup();
+    let response = ResponseBuilder::new().description(details.join(", or "));
+    let shown = examples.into_iter().map(|ErrorExample { status: _, detail: _, name, body }| {
+        (name, ExampleBuilder::new().value(Some(body)).build())
+    });
+    let content =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name("Error"))).examples_from_iter(shown);
+    RefOr::T(response.content("application/json", content.build()).build())
 }

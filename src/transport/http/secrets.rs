@@ -38,7 +38,7 @@ struct SetSecretsBody {
 
 /// The keys that are set.
 #[derive(Serialize, ToSchema)]
-#[schema(as = Keys, example = json!({"keys": ["ANTHROPIC_API_KEY", "DATABASE_URL"]}))]
+#[schema(as = Keys, example = json!({"keys": ["ANTHROPIC_API_KEY", "DATABASE_URL"], "warnings": [{"key": "DATABASE_URL", "code": "surrounding_whitespace"}]}))]
 struct KeysBody {
     /// All keys now set, sorted by byte value.
     keys: Vec<String>,
@@ -61,7 +61,7 @@ struct WarningBody {
 
 /// The keys that are set and, with `view=full`, what may be told of them.
 #[derive(Serialize, ToSchema)]
-#[schema(as = SecretList, example = json!({"keys": ["ANTHROPIC_API_KEY"]}))]
+#[schema(as = SecretList, example = json!({"keys": ["ANTHROPIC_API_KEY"], "revision": 7, "secrets": [{"key": "ANTHROPIC_API_KEY", "version": 7, "fingerprint": "3413a038ed43", "created_at": "2026-11-26T17:21:34.623693Z", "updated_at": "2026-11-26T17:21:34.623693Z", "updated_by": "tok_59i6m6dbMXhUvf1ilQ2CEQ"}]}))]
 struct ListBody {
     /// All keys now set, sorted by byte value.
     keys: Vec<String>,
@@ -101,7 +101,7 @@ struct MetadataBody {
 #[utoipa::path(
     patch, path = "/v1/agents/{agent_id}/secrets", operation_id = "SetSecrets", tag = "secrets",
     params(
-        ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
+        ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
         ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
@@ -153,7 +153,7 @@ pub fn set_without_service(body: &[u8]) -> Option<String> {
 #[utoipa::path(
     get, path = "/v1/agents/{agent_id}/secrets", operation_id = "ListSecrets", tag = "secrets",
     params(
-        ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
+        ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
         ("view" = Option<String>, Query, pattern = "^(full|keys)?$", description = "`full` adds the revision and the metadata of each key."),
     ),
     responses((status = 200, description = "The keys.", body = ListBody, headers(("ETag" = String, description = "The agent's revision."))), ReadErrors),
@@ -184,8 +184,8 @@ pub(super) async fn list(
 #[utoipa::path(
     delete, path = "/v1/agents/{agent_id}/secrets/{key}", operation_id = "DeleteSecret", tag = "secrets",
     params(
-        ("agent_id" = String, Path, description = "The agent's id, `agt_…`."),
-        ("key" = String, Path, description = "The key, URL-encoded."),
+        ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
+        ("key" = String, Path, description = "The key, URL-encoded.", example = "ANTHROPIC_API_KEY"),
         ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),

@@ -11,11 +11,13 @@
 //! | [`grpc`] | the generated clients with a token |
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
+//! | [`document`] | the commands of a Markdown document, run as they stand there |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
 //! | [`load`] | callers that go on while something goes wrong, and what became of their calls |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
+//! | [`collector`] | a receiver of traces, which takes them, or says nothing |
 //! | [`fixtures`] | agents and tokens that a case begins with |
 //! | [`sql`] | rows behind the server's back, and locks that make a call slow |
 //! | [`steps`] | what a case looks at: values, the audit trail |
@@ -25,6 +27,8 @@
 //! Nothing here sleeps and hopes: what has to happen is waited for, with a limit ([`wait_for`]).
 
 pub(crate) mod cli;
+pub(crate) mod collector;
+pub(crate) mod document;
 pub(crate) mod engine;
 pub(crate) mod fixtures;
 pub(crate) mod frames;

@@ -7,8 +7,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use axum::{
@@ -32,6 +33,9 @@ use super::{environment, eventually, relay::Relay, rest::Rest, server::Setup};
 /// The name of the key that [`Transit`] makes.
 pub(crate) const KEY: &str = "superserve";
 
+/// Where the small server tells what it was sent.
+const TRACEPARENTS: &str = "/traceparents";
+
 /// What is said to be the token of a pod's service account.
 pub(crate) const SERVICE_ACCOUNT: &str = "a-pods-own-token";
 
@@ -43,6 +47,34 @@ pub(crate) struct Transit {
     directory: TempDir,
     process: Option<Child>,
     token: String,
+    small: Shared,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Ends all tokens.
+    pub(crate) fn end_tokens(&mut self) {
+        self.tokens.clear();
+    }
+
+    /// Takes a call up, or refuses it; says how long it takes.
+    fn begin(&mut self, what: &str) -> Result<Duration, Answer> {
+        if self.too_many > 0 {
+            self.too_many -= 1;
+            return Err(refused(StatusCode::TOO_MANY_REQUESTS, "rate limit quota exceeded"));
+        }
+        if let Some(left) = &mut self.works_for {
+            let Some(fewer) = left.checked_sub(1) else {
+                return Err(refused(StatusCode::BAD_REQUEST, "it works no more"));
+            };
+            *left = fewer;
+        }
+        self.unwraps += usize::from(what == "decrypt");
+        self.at_once += 1;
+        self.most_at_once = self.most_at_once.max(self.at_once);
+        Ok(self.takes)
+    }
 }
 
 // === impl Transit ===
@@ -53,12 +85,14 @@ impl Transit {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
+        let engine = Shared::default();
+        let served = Arc::clone(&engine);
         // Not in the test's own runtime, which stands still while a program is waited for
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(serve(listener));
+            runtime.expect("a runtime").block_on(serve(listener, served));
         });
-        Self::with_key(address, None).await
+        Self::with_key(address, None, engine).await
     }
 
     /// A real one; `None` without its program.
@@ -71,13 +105,14 @@ impl Transit {
         let arguments = ["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root", &listen];
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Some(Self::with_key(address, Some(command.spawn().expect("OpenBao starts"))).await)
+        let process = command.spawn().expect("OpenBao starts");
+        Some(Self::with_key(address, Some(process), Shared::default()).await)
     }
 
-    async fn with_key(address: SocketAddr, process: Option<Child>) -> Self {
+    async fn with_key(address: SocketAddr, process: Option<Child>, small: Shared) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let (relay, token) = (Relay::start(address), "root".to_owned());
-        let mut transit = Self { relay, address, directory, process, token };
+        let mut transit = Self { relay, address, directory, process, token, small };
         eventually("the engine to answer", async || {
             let connected = tokio::net::TcpStream::connect(address).await.is_ok();
             let health = "/v1/sys/health";
@@ -106,6 +141,21 @@ impl Transit {
         self.admin(&format!("/v1/transit/keys/{KEY}/rotate"), &json!({})).await;
     }
 
+    /// A copy of the key with its versions.
+    pub(crate) async fn backup(&self) -> Value {
+        let may = json!({"exportable": true, "allow_plaintext_backup": true});
+        self.admin(&format!("/v1/transit/keys/{KEY}/config"), &may).await;
+        let path = format!("/v1/transit/backup/{KEY}");
+        let answer = self.rest().get(&path).header("x-vault-token", "root").send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"]["backup"].clone()
+    }
+
+    /// Puts a copy in the place of the key.
+    pub(crate) async fn restore(&self, backup: &Value) {
+        self.admin(&format!("/v1/transit/restore/{KEY}"), &json!({"backup": backup, "force": true})).await;
+    }
+
     /// Puts another token that may wrap and unwrap into the token file.
     pub(crate) async fn new_token(&mut self) {
         let rules = ["encrypt", "decrypt"]
@@ -120,6 +170,17 @@ impl Transit {
     /// Ends the token that is in the token file.
     pub(crate) async fn revoke_token(&self) {
         self.admin("/v1/auth/token/revoke", &json!({"token": self.token})).await;
+    }
+
+    /// The small server's insides.
+    pub(crate) fn small_engine(&self) -> MutexGuard<'_, Engine> {
+        of(&self.small)
+    }
+
+    /// Each `traceparent` that the small server was sent.
+    pub(crate) async fn traceparents(&self) -> Vec<String> {
+        let told = self.rest().get(TRACEPARENTS).send().await;
+        serde_json::from_slice(&told.body).expect("a list")
     }
 
     /// Lets nothing through any more, without a word.
@@ -178,18 +239,36 @@ impl Drop for Transit {
 }
 
 /// What the small server knows.
-#[derive(Default)]
-struct Engine {
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
     keys: BTreeMap<String, Vec<[u8; 32]>>,
     tokens: Vec<String>,
+    /// How many have logged in.
+    pub(crate) logins: usize,
+    /// Whether logins are not answered.
+    pub(crate) holds_logins: bool,
+    /// Whether no token may wrap or unwrap.
+    pub(crate) forbids: bool,
+    /// How many calls to come are refused as too many.
+    pub(crate) too_many: usize,
+    /// After how many further calls the others are refused; `None` for never.
+    pub(crate) works_for: Option<usize>,
+    /// How long it takes to wrap or to unwrap.
+    pub(crate) takes: Duration,
+    /// How often it was called to unwrap.
+    pub(crate) unwraps: usize,
+    at_once: usize,
+    /// The most calls that it had at once.
+    pub(crate) most_at_once: usize,
+    traceparents: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Engine>>;
 type Answer = (StatusCode, Json<Value>);
 
-async fn serve(listener: TcpListener) {
+async fn serve(listener: TcpListener, engine: Shared) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-    let router = router();
+    let router = router(engine);
     let connections = TaskTracker::new();
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(router.clone());
@@ -199,7 +278,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-fn router() -> Router {
+fn router(engine: Shared) -> Router {
     Router::new()
         .route("/v1/sys/health", axum::routing::get(|| async { Json(json!({"sealed": false})) }))
         .route("/v1/sys/mounts/transit", post(|| async { StatusCode::NO_CONTENT }))
@@ -207,11 +286,14 @@ fn router() -> Router {
         .route("/v1/transit/keys/{key}", post(make_key).get(read_key).delete(delete_key))
         .route("/v1/transit/keys/{key}/config", post(|| async { StatusCode::NO_CONTENT }))
         .route("/v1/transit/keys/{key}/rotate", post(make_key))
+        .route("/v1/transit/backup/{key}", axum::routing::get(backup))
+        .route("/v1/transit/restore/{key}", post(restore))
         .route("/v1/transit/{what}/{key}", post(encrypt_or_decrypt))
         .route("/v1/auth/token/create", post(create_token))
         .route("/v1/auth/token/revoke", post(revoke_token))
         .route("/v1/auth/kubernetes/login", post(log_in))
-        .with_state(Shared::default())
+        .route(TRACEPARENTS, axum::routing::get(traceparents))
+        .with_state(engine)
 }
 
 fn refused(status: StatusCode, why: &str) -> Answer {
@@ -222,7 +304,7 @@ fn data(data: &Value) -> Answer {
     (StatusCode::OK, Json(json!({"request_id": "", "lease_id": "", "renewable": false, "data": data})))
 }
 
-fn of(engine: &Shared) -> std::sync::MutexGuard<'_, Engine> {
+fn of(engine: &Shared) -> MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -246,6 +328,20 @@ async fn delete_key(State(engine): State<Shared>, Path(key): Path<String>) -> St
     StatusCode::NO_CONTENT
 }
 
+async fn backup(State(engine): State<Shared>, Path(key): Path<String>) -> Answer {
+    data(&json!({"backup": of(&engine).keys.get(&key)}))
+}
+
+async fn restore(
+    State(engine): State<Shared>,
+    Path(key): Path<String>,
+    Json(body): Json<Value>,
+) -> StatusCode {
+    let versions = serde_json::from_value(body["backup"].clone()).expect("a backup");
+    of(&engine).keys.insert(key, versions);
+    StatusCode::NO_CONTENT
+}
+
 async fn create_token(State(engine): State<Shared>) -> Answer {
     let token = STANDARD.encode(random::<16>());
     of(&engine).tokens.push(token.clone());
@@ -261,9 +357,17 @@ async fn log_in(State(engine): State<Shared>, Json(body): Json<Value>) -> Answer
     if body != json!({"role": "superserve", "jwt": SERVICE_ACCOUNT}) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
     }
+    of(&engine).logins += 1;
+    while of(&engine).holds_logins {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let token = STANDARD.encode(random::<16>());
     of(&engine).tokens.push(token.clone());
     (StatusCode::OK, Json(json!({"auth": {"client_token": token, "lease_duration": 3600}})))
+}
+
+async fn traceparents(State(engine): State<Shared>) -> Json<Vec<String>> {
+    Json(of(&engine).traceparents.clone())
 }
 
 async fn encrypt_or_decrypt(
@@ -272,9 +376,18 @@ async fn encrypt_or_decrypt(
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Answer {
-    let engine = of(&engine);
+    let begun = of(&engine).begin(&what);
+    match begun {
+        Ok(takes) => tokio::time::sleep(takes).await,
+        Err(refused) => return refused,
+    }
+    let mut engine = of(&engine);
+    engine.at_once -= 1;
+    if let Some(traceparent) = headers.get("traceparent") {
+        engine.traceparents.push(traceparent.to_str().expect("ASCII").to_owned());
+    }
     let token = headers.get("x-vault-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
-    if !engine.tokens.iter().any(|known| known == token) {
+    if engine.forbids || !engine.tokens.iter().any(|known| known == token) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
     }
     let Some(versions) = engine.keys.get(&key) else {

@@ -10,11 +10,13 @@ use crate::{
         client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
+        input::interruptible,
         refusal,
         settings::ClientArgs,
     },
+    client,
     domain::{RunId, SecretName},
-    proto::v1::{ResolveSecretsRequest, ResolveSecretsResponse, WatchSecretsRequest, WatchSecretsResponse},
+    proto::v1::{ResolveSecretsRequest, WatchSecretsRequest, WatchSecretsResponse},
 };
 
 /// Values by their names.
@@ -104,13 +106,10 @@ impl Resolver {
     /// # Errors
     /// [`Exit::Missing`] when required secrets are; when the server refuses or fails.
     pub(super) async fn resolve(&self) -> Result<Resolved, Failure> {
-        let answer = self.client.repeatable(|| {
-            let (mut runtime, request) = (self.client.runtime(), self.request.clone());
-            async move { runtime.resolve_secrets(request).await }
-        });
-        let ResolveSecretsResponse { env, revision, not_modified: _ } =
-            answer.await.map_err(|failure| self.advise(failure, "secrets:resolve"))?;
-        let values = env.into_iter().map(|(key, value)| (key, Zeroizing::new(value))).collect();
+        let answer = interruptible(self.client.resolve(self.request.clone())).await?;
+        let client::Resolved { revision, values, not_modified: _ } =
+            answer.map_err(|error| self.advise(error.into(), "secrets:resolve"))?;
+        let values = values.into_iter().map(|(key, value)| (key, value.into_exposed())).collect();
         Ok(Resolved { revision, values })
     }
 
