@@ -23,6 +23,10 @@ lint:
 chart:
     .ci/run chart
 
+# rules and dashboard against a real Prometheus; `PICTURE=docs/dashboard.svg just monitoring` draws the dashboard anew
+monitoring:
+    .ci/run monitoring
+
 # everything that is checked before a merge
 ci:
     .ci/run

@@ -72,6 +72,11 @@ impl Kept {
         outcome
     }
 
+    /// How many of them nobody uses.
+    pub(super) fn unused(&self) -> usize {
+        self.free().len()
+    }
+
     async fn take(&self, deaths: &Deaths) -> Result<InUse<'_>, DbErr> {
         let since = Instant::now();
         let taken = async {

@@ -1,7 +1,7 @@
 //! What is measured of the database, of either kind.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use prometheus_client::{
 };
 use sqlx::PgPool;
 
-use super::{Store, engine::Engine};
+use super::{Store, engine::Engine, kept::Kept};
 
 /// Of one database. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +64,11 @@ struct Lookup {
 
 /// The connections of a pool, counted when somebody asks.
 #[derive(Debug)]
-struct Connections(PgPool);
+struct Connections {
+    pool: PgPool,
+    /// What is shown must not keep connections open.
+    kept: Weak<Kept>,
+}
 
 // === impl Kind ===
 
@@ -193,14 +197,15 @@ impl Default for Inner {
 
 impl Collector for Connections {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let (all, idle) = (self.0.size(), self.0.num_idle());
+        let kept = self.kept.upgrade().map_or(0, |kept| kept.unused());
+        let (all, idle) = (self.pool.size(), self.pool.num_idle() + kept);
         let count = |count: u64| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         let mut encode = |name, help, gauge: &ConstGauge<i64>| {
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
         };
         encode("database_connections", "Connections to the database", &count(all.into()))?;
         encode("database_idle_connections", "Those of them that nobody has", &count(idle as u64))?;
-        let most = self.0.options().get_max_connections();
+        let most = self.pool.options().get_max_connections();
         encode("database_max_connections", "The most connections there may be", &count(most.into()))
     }
 }
@@ -212,7 +217,8 @@ impl Store {
     pub fn register(&self, registry: &mut Registry) {
         self.measures.register(registry);
         if let Engine::Postgres(pool) = &self.reader {
-            registry.register_collector(Box::new(Connections(pool.connections_in_use())));
+            let (pool, kept) = pool.counted();
+            registry.register_collector(Box::new(Connections { pool, kept }));
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -145,9 +145,9 @@ impl Pool {
         &self.lines.measures
     }
 
-    /// The driver's pool, to count its connections.
-    pub(super) fn connections_in_use(&self) -> sqlx::PgPool {
-        self.lines.pool.clone()
+    /// The driver's pool and what is kept from it, to count their connections.
+    pub(super) fn counted(&self) -> (sqlx::PgPool, Weak<Kept>) {
+        (self.lines.pool.clone(), Arc::downgrade(&self.kept))
     }
 
     /// A connection was found dead.

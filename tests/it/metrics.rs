@@ -6,7 +6,7 @@ use serde_json::json;
 use superserve::proto::v1::RevokeTokenRequest;
 
 use crate::harness::{
-    Database,
+    Database, eventually,
     fixtures::secrets_of,
     on_each_database,
     server::Server,
@@ -65,6 +65,12 @@ async fn a_server_at_work_is_measured(database: Database) {
         assert!(grown("superserve_database_wait_seconds_count") >= 3.0);
         assert!(after.value("superserve_database_connections") >= 1.0);
         assert!(after.value("superserve_database_max_connections") >= 2.0);
+        eventually("no connection to be in use", async || {
+            let rest = Metrics::of(&server).await;
+            let (all, idle) = ("superserve_database_connections", "superserve_database_idle_connections");
+            (rest.value(all) - rest.value(idle) < 0.5).then_some(())
+        })
+        .await;
     }
     let same = ["superserve_audit_failures_total", r#"superserve_unreadable_total{of="value"}"#];
     assert!(same.iter().all(|series| is(after.value(series), 0)), "{}", after.0);
