@@ -41,7 +41,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `agents:write`, and for a token limited to other agents;
-    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::Store`].
+    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::NothingToWrapBy`]; [`Error::Store`].
     pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
         call.needs(Scope::AgentsWrite)?;
         let deployment = Arc::new(self.prepare(call, new).await?);
@@ -67,7 +67,8 @@ impl Service {
         let id = AgentId::from_random(self.parts.random.id_bits()?);
         let tenant = call.tenant().clone();
         let data_key = DataKey::generate(&self.parts.random)?;
-        let wrapped = self.parts.keyring.get().wrap(&data_key, Owner { tenant: &tenant, agent: &id }).await?;
+        let wrapped =
+            self.keys_to_wrap().await?.wrap(&data_key, Owner { tenant: &tenant, agent: &id }).await?;
         let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
         Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
     }
@@ -92,6 +93,9 @@ impl Service {
     async fn apply_deploy(&self, tx: &Tx, call: &Call, deployment: &Deployment) -> Result<Deployed, Error> {
         call.hold_tenant(tx).await?;
         let (agent, created) = tx.deploy(deployment).await?;
+        if created {
+            self.expect_place(tx, &deployment.key.kek).await?;
+        }
         if !call.principal.token.grant.agents.allows(&agent.id) {
             return Err(Error::PermissionDenied { required: Scope::AgentsWrite });
         }

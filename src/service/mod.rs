@@ -20,6 +20,7 @@ mod heavy;
 mod held;
 mod house;
 mod idempotency;
+mod key_in_use;
 mod key_set;
 mod keys;
 mod measures;
@@ -52,6 +53,7 @@ pub use data_keys::WantedKey;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
 pub use held::{KeyringSource, NotReady};
+pub use key_in_use::{begin_to_use, who_wraps_by};
 pub use key_set::{KeySet, RemoteKey};
 pub use keys::{
     KeyProblem, KeyUse, check as check_keys, compare as compare_keys, forget as forget_key,
@@ -61,7 +63,6 @@ pub use measures::Nobody;
 pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use rewrap::{Rewrapping, rewrap_all};
-pub use roll::{begin_to_use, who_wraps_by};
 pub use rotate_token::Rotated;
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};
