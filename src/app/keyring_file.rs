@@ -13,8 +13,8 @@ use super::reload::key_set;
 use crate::{
     config::Storage,
     crypto::{CryptoError, Keyring, KeyringError, Random},
-    service::{Clock, KeySet, RemoteKey},
-    store::{self, DatabaseUrl, Store},
+    service::{Clock, Error, KeySet, KeyUse, RemoteKey, survey_keys},
+    store::{DatabaseUrl, Store},
 };
 
 /// Why there is no keyring.
@@ -28,14 +28,14 @@ pub enum KeyringFileError {
     Missing(PathBuf),
     /// The file is gone, but the database was written with its keys.
     #[error(
-        "there is no keyring at {}, but the database was written with the key {kek}: without that key its \
-         secrets cannot be read. Put the keyring file back, or give its place with --keyring", path.display()
+        "there is no keyring at {}, but the database was written with keys: it needs {needed}. Without them its secrets \
+         cannot be read. Put the keyring file back, or give its place with --keyring", path.display()
     )]
     Lost {
         /// Where it was looked for.
         path: PathBuf,
-        /// A key that the database needs.
-        kek: String,
+        /// The keys that the database needs, each with its fingerprint.
+        needed: String,
     },
     /// The file is no keyring.
     #[error("the keyring {} cannot be used: {error}", path.display())]
@@ -58,7 +58,7 @@ pub enum KeyringFileError {
     Crypto(#[from] CryptoError),
     /// The database could not be asked.
     #[error("{0}")]
-    Store(#[from] store::Error),
+    Database(#[from] Error),
 }
 
 /// Waits until nobody else changes the keyring, until this is dropped. It is the directory that is locked: the file is
@@ -154,11 +154,19 @@ pub(super) async fn load_or_create(
     clock: &Clock,
 ) -> Result<KeySet, KeyringFileError> {
     let path = &storage.keyring;
-    if let Some(keys) = key_set(remote, load(path)?, random) {
+    if let Some(keys) = key_set(remote.clone(), load(path)?, random) {
         return Ok(keys);
     }
-    if let Some(key) = store.known_keys().await?.into_iter().next() {
-        return Err(KeyringFileError::Lost { path: path.clone(), kek: key.id.to_string() });
+    let known = survey_keys(store, None).await?;
+    if !known.is_empty() {
+        // One of a provider that is to be left for a keyring is not lost: there is none yet
+        let needed: Vec<_> = needed(&known).collect();
+        let is_to_be_made = needed.iter().all(|key| remote.as_ref().is_some_and(|it| it.id == key.id));
+        return Err(if is_to_be_made {
+            KeyringFileError::Missing(path.clone())
+        } else {
+            KeyringFileError::Lost { path: path.clone(), needed: name_all(&needed) }
+        });
     }
     match storage.store.url {
         DatabaseUrl::Postgres(_) => Err(KeyringFileError::Missing(path.clone())),
@@ -169,6 +177,21 @@ pub(super) async fn load_or_create(
             Ok(KeySet::of_keyring(keyring, random))
         }
     }
+}
+
+/// The keys that wrap agents' data keys, and the one in use.
+fn needed(known: &[KeyUse]) -> impl Iterator<Item = &KeyUse> {
+    let in_use = known.iter().filter(|key| key.primary_since.is_some()).max_by_key(|key| key.primary_since);
+    let in_use = in_use.map(|key| &key.id);
+    let is_needed = move |key: &&KeyUse| key.agents > 0 || in_use.is_none_or(|id| *id == key.id);
+    known.iter().filter(is_needed)
+}
+
+fn name_all(keys: &[&KeyUse]) -> String {
+    let name = |key: &&KeyUse| {
+        format!("{} of the fingerprint {} (for {} agent(s))", key.id, key.fingerprint, key.agents)
+    };
+    keys.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
