@@ -27,9 +27,9 @@ pub(super) async fn assembled(
     times: &CallTimes,
 ) -> Result<Parts, StartError> {
     let (clock, remote) = (Clock::system(), reload::remote_key(storage)?);
-    let remote = remote.map(|RemoteKey { id, provider }| {
+    let remote = remote.map(|RemoteKey { id, provider, wraps }| {
         let provider = Arc::new(Measured::new(provider, times.clone()));
-        RemoteKey { id, provider }
+        RemoteKey { id, provider, wraps }
     });
     let keyring = keyring_file::load_or_create(storage, remote.clone(), &store, &random, &clock).await?;
     let source = reload::source(storage, remote, &random);

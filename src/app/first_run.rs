@@ -108,7 +108,7 @@ fn read_token(path: &Path) -> Option<TokenText> {
 fn write_token(path: &Path, random: &Random) -> Result<TokenText, StartError> {
     let text = random.token().map_err(Error::from)?;
     let line = zeroize::Zeroizing::new(format!("{}\n", text.expose()));
-    write_private(path, line.as_bytes(), |temporary| fs::rename(temporary, path))
+    write_private(path, line.as_bytes(), None, |temporary| fs::rename(temporary, path))
         .map_err(|error| named(path, &error))?;
     Ok(text)
 }

@@ -126,6 +126,17 @@ pub enum KeyRefusal {
         /// The servers.
         servers: Vec<String>,
     },
+    /// Servers still wrap by the provider that is to be left.
+    #[error(
+        "{} server(s) still wrap data keys by the provider's key {id}: {}. Give them --key-provider file and leave them the \
+         provider's other settings, and run this again", servers.len(), servers.join("; ")
+    )]
+    ByProvider {
+        /// The provider's key.
+        id: KekId,
+        /// The servers.
+        servers: Vec<String>,
+    },
     /// Servers still wrap under the key.
     #[error(
         "{} server(s) still wrap data keys under {id}: {}. Give them the keyring with the new primary key, and run this \

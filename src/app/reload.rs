@@ -32,31 +32,34 @@ pub(super) fn source(storage: &Storage, remote: Option<RemoteKey>, random: &Rand
     })
 }
 
-/// The key of the provider outside, if the settings name one.
+/// The key of the provider outside, if the settings name one: the one that wraps, or the one that is left for the keyring
+/// file.
 ///
 /// # Errors
 /// [`KmsError`] when its settings cannot be used. It is not called yet.
 pub(super) fn remote_key(storage: &Storage) -> Result<Option<RemoteKey>, KmsError> {
-    match &storage.keys.provider {
+    let wraps = storage.keys.before.is_none();
+    match storage.keys.before.as_ref().unwrap_or(&storage.keys.provider) {
         Provider::File => Ok(None),
         Provider::Transit(config) => {
             let transit = Transit::new(config.as_ref().clone())?;
-            Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit) }))
+            Ok(Some(RemoteKey { id: transit.id().clone(), provider: Arc::new(transit), wraps }))
         }
         Provider::AwsKms(config) => {
             let kms = AwsKms::new(config.as_ref().clone())?;
-            Ok(Some(RemoteKey { id: kms.id().clone(), provider: Arc::new(kms) }))
+            Ok(Some(RemoteKey { id: kms.id().clone(), provider: Arc::new(kms), wraps }))
         }
     }
 }
 
-/// All keys there are; `None` if there is none.
+/// All keys there are; `None` if there is none that wraps.
 pub(super) fn key_set(
     remote: Option<RemoteKey>,
     keyring: Option<Keyring>,
     random: &Random,
 ) -> Option<KeySet> {
     match (remote, keyring) {
+        (Some(remote), None) if !remote.wraps => None,
         (Some(remote), keyring) => Some(KeySet::of_provider(remote, keyring, random)),
         (None, Some(keyring)) => Some(KeySet::of_keyring(keyring, random)),
         (None, None) => None,

@@ -87,9 +87,10 @@ async fn make_primary(
     storage: &Storage,
     rotation: Rotation<'_>,
 ) -> Result<(KeySet, Option<String>, Store), StartError> {
-    if let Some(remote) = remote_key(storage)? {
-        return use_remote(storage, remote, rotation.wait).await;
-    }
+    let left = match remote_key(storage)? {
+        Some(remote) if remote.wraps => return use_remote(storage, remote, rotation.wait).await,
+        left => left,
+    };
     let path = &storage.keyring;
     let lock = keyring_file::lock(path)?;
     let mut keyring = load(storage)?;
@@ -98,13 +99,20 @@ async fn make_primary(
         None => keyring.newest().id().clone(),
     };
     let before = keyring.primary().id().clone();
-    if keyring.entries().count() == 1 {
+    if keyring.entries().count() == 1 && left.is_none() {
         return Err(KeyRefusal::Only { path: path.clone(), only: before }.into());
     }
     let store = open(storage).await?;
     // It notes the key, too, before anything is wrapped under it
     let random = Random::new();
-    check_keys(&store, &KeySet::of_keyring(keyring.clone(), &random), Clock::system().now()).await?;
+    let keys_with = |keyring: Keyring| match left.clone() {
+        Some(left) => KeySet::of_provider(left, Some(keyring), &random),
+        None => KeySet::of_keyring(keyring, &random),
+    };
+    check_keys(&store, &keys_with(keyring.clone()), Clock::system().now()).await?;
+    if let Some(left) = &left {
+        nobody_wraps_by_provider(&store, &left.id, rotation.wait).await?;
+    }
     begin(&store, &wanted, rotation.wait).await?;
     keyring.promote(&wanted);
     let is_another = before != wanted;
@@ -112,7 +120,7 @@ async fn make_primary(
         keyring_file::replace(path, &keyring)?;
     }
     drop(lock);
-    let keys = KeySet::of_keyring(keyring, &random);
+    let keys = keys_with(keyring);
     Ok((keys, is_another.then(|| before.to_string()), store))
 }
 
@@ -128,6 +136,12 @@ async fn use_remote(
     check_keys(&store, &keys, Clock::system().now()).await?;
     begin(&store, &id, wait).await?;
     Ok((keys, None, store))
+}
+
+/// Waits until no server wraps by the provider that is to be left: one that is to would bring all back under its key.
+async fn nobody_wraps_by_provider(store: &Store, id: &KekId, wait: Duration) -> Result<(), StartError> {
+    let servers = until_nobody(wait, async || who_wraps_by(store, id).await).await?;
+    if servers.is_empty() { Ok(()) } else { Err(KeyRefusal::ByProvider { id: id.clone(), servers }.into()) }
 }
 
 /// Waits until all servers have a key, and notes that it is in use.

@@ -25,7 +25,8 @@ pub(super) enum ProviderName {
 /// Who wraps data keys, and how it is reached.
 #[derive(Args, Debug)]
 pub struct KeySettings {
-    /// Who wraps data keys; what the keyring file has wrapped before is still read
+    /// Who wraps data keys; what the keyring file has wrapped before is still read, and with `file`, what the provider has
+    /// whose settings are given
     #[arg(
         long,
         env = "SUPERSERVE_KEY_PROVIDER",
@@ -77,6 +78,8 @@ pub struct KeySettings {
 pub struct Keys {
     /// Who does.
     pub provider: Provider,
+    /// Who has wrapped data keys before the keyring file does, and still unwraps them.
+    pub before: Option<Provider>,
     /// How long a data key that a provider outside has unwrapped may be used.
     pub data_keys_good_for: Duration,
 }
@@ -102,7 +105,21 @@ impl KeySettings {
             ProviderName::Transit => Provider::Transit(Box::new(self.transit()?)),
             ProviderName::AwsKms => Provider::AwsKms(Box::new(self.aws_kms()?)),
         };
-        Ok(Keys { provider, data_keys_good_for: self.data_key_cache })
+        let before = if matches!(provider, Provider::File) { self.before()? } else { None };
+        Ok(Keys { provider, before, data_keys_good_for: self.data_key_cache })
+    }
+
+    /// The provider that is left for the keyring file, if its settings are there.
+    fn before(&self) -> Result<Option<Provider>, SettingError> {
+        match (&self.transit_address, &self.aws_kms_key) {
+            (None, None) => Ok(None),
+            (Some(_), None) => Ok(Some(Provider::Transit(Box::new(self.transit()?)))),
+            (None, Some(_)) => Ok(Some(Provider::AwsKms(Box::new(self.aws_kms()?)))),
+            (Some(_), Some(_)) => {
+                let why = "cannot be given beside --transit-address with --key-provider file: one provider is left at a time";
+                Err(SettingError::new("--aws-kms-key", why))
+            }
+        }
     }
 
     fn transit(&self) -> Result<TransitConfig, SettingError> {
@@ -182,7 +199,7 @@ mod tests {
     #[test]
     fn the_keyring_file_wraps_unless_told_otherwise() {
         let keys = check(&[]).unwrap();
-        assert!(matches!(keys.provider, Provider::File));
+        assert!(matches!(keys.provider, Provider::File) && keys.before.is_none());
         assert_eq!(keys.data_keys_good_for, Duration::from_mins(10));
     }
 
@@ -212,6 +229,18 @@ mod tests {
         assert!(matches!(with(&key).unwrap().provider, Provider::AwsKms(_)));
         let plain = [&key[..], &["--aws-kms-endpoint", "http://vpce.example"]].concat();
         assert!(with(&plain).unwrap_err().contains("unencrypted"));
+    }
+
+    #[test]
+    fn one_provider_can_be_left_for_the_keyring_file() {
+        let transit = ["--transit-address", "https://bao:8200", "--transit-role", "r"];
+        let kms = ["--aws-kms-key", "arn:aws:kms:eu-west-1:1:key/2"];
+        assert!(matches!(check(&transit).unwrap().before, Some(Provider::Transit(_))));
+        assert!(matches!(check(&kms).unwrap().before, Some(Provider::AwsKms(_))));
+        assert!(check(&transit[..2]).unwrap_err().contains("--transit-role"));
+        assert!(check(&[&transit[..], &kms].concat()).unwrap_err().contains("one provider"));
+        let by_kms = check(&[&transit[..], &kms, &["--key-provider", "aws-kms"]].concat()).unwrap();
+        assert!(by_kms.before.is_none(), "from one provider to another goes by way of the file");
     }
 
     #[test]

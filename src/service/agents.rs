@@ -44,7 +44,8 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `agents:write`, and for a token limited to other agents;
-    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::Kms`] for a new agent, when who wraps its
+    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::NothingToWrapBy`] and
+    /// [`Error::Kms`] for a new agent, when who wraps its
     /// data key does not answer; [`Error::Store`].
     pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
         call.needs(Scope::AgentsWrite)?;
@@ -62,7 +63,7 @@ impl Service {
         }
         let Deployment { id, tenant, .. } = &*deployment;
         let data_key = DataKey::generate(&self.parts.random)?;
-        let wrapped = self.parts.keyring.get().wrap(&data_key, Owner { tenant, agent: id }).await?;
+        let wrapped = self.keys_to_wrap().await?.wrap(&data_key, Owner { tenant, agent: id }).await?;
         let key = Arc::new(WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes });
         let (service, call) = (self.clone(), call.clone());
         self.write(move |tx| {
@@ -71,6 +72,9 @@ impl Service {
             async move {
                 call.hold_tenant(tx).await?;
                 let (agent, created) = tx.deploy(&deployment, &key).await?;
+                if created {
+                    service.expect_place(tx, &key.kek).await?;
+                }
                 service.record_deploy(tx, &call, agent, created).await
             }
             .boxed()

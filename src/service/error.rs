@@ -96,6 +96,16 @@ pub enum Error {
         /// The key-encryption key.
         kek: KekId,
     },
+    /// Data keys are to be wrapped by a key that this server has not.
+    #[error("this server does not have the key {kek}, by which the servers of this database wrap data keys")]
+    NothingToWrapBy {
+        /// The key-encryption key.
+        kek: KekId,
+    },
+    /// This server was cut off for so long that the others did not wait for it: what it has wrapped meanwhile may be of no
+    /// use to them.
+    #[error("this server was cut off from the database for a while")]
+    PlaceLost,
     /// The key provider does not answer.
     #[error("{0}")]
     Kms(String),
@@ -135,7 +145,7 @@ pub enum Kind {
     RateLimited,
     /// Call again later.
     Unavailable,
-    /// Call again later: this server has no key for the agent yet.
+    /// Call again later: this server does not have a key yet that it needs for this.
     KeyUnavailable,
     /// Call again with more time.
     TimedOut,
@@ -165,11 +175,14 @@ impl Error {
             Self::IssuerUnavailable { .. }
             | Self::Overloaded
             | Self::Closing
+            | Self::PlaceLost
             | Self::Kms(_)
             | Self::Store(
                 store::Error::Unavailable(_) | store::Error::Interrupted(_) | store::Error::Contended(_),
             ) => Kind::Unavailable,
-            Self::KeyWanted(_) | Self::KeyUnavailable { .. } => Kind::KeyUnavailable,
+            Self::KeyWanted(_) | Self::KeyUnavailable { .. } | Self::NothingToWrapBy { .. } => {
+                Kind::KeyUnavailable
+            }
             Self::TimedOut => Kind::TimedOut,
             Self::DataLoss { .. } => Kind::DataLoss,
             Self::Store(

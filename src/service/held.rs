@@ -11,11 +11,15 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Error, KeyProblem, KeySet, Service, WantedKey, measures::Unreadable};
+use super::{Error, KeyProblem, KeySet, Service, WantedKey, key_in_use::key_in_use, measures::Unreadable};
 use crate::{crypto::check_value_fingerprint, domain::KekId, store::KeyRow};
 
 /// At most so often is the keyring read again because a key is not in it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// For so long after this server was last noted it is sure to count as there, with something to spare: the store counts
+/// it for 30 seconds.
+const PLACE_GOOD_FOR: Duration = Duration::from_secs(20);
 
 /// Reads the keyring anew.
 pub struct KeyringSource(Box<dyn Fn() -> Result<KeySet, String> + Send + Sync>);
@@ -28,8 +32,18 @@ pub(super) struct Held {
     pub(super) taken: Notify,
     source: KeyringSource,
     looks: Turns<Looks>,
-    /// A key that this server would need, and has not.
-    lacking: Mutex<Option<(KekId, String)>>,
+    /// The key that the servers wrap by, if this one has it not. Then it wraps by none.
+    lacking: Mutex<Option<Lacking>>,
+    /// When this server was last noted as there.
+    place_taken: Mutex<Option<Instant>>,
+}
+
+/// A key that a server would need, and has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lacking {
+    pub(super) id: KekId,
+    /// Its fingerprint.
+    pub(super) needed: String,
 }
 
 #[derive(Debug)]
@@ -68,8 +82,14 @@ impl Held {
     pub(super) fn new(keyring: KeySet, source: KeyringSource) -> Self {
         let declared = Arc::new(keyring);
         let state = State { in_use: Arc::clone(&declared), declared };
-        let (looks, lacking) = (Turns::default(), Mutex::default());
-        Self { state: RwLock::new(state), taken: Notify::new(), source, looks, lacking }
+        Self {
+            state: RwLock::new(state),
+            taken: Notify::new(),
+            source,
+            looks: Turns::default(),
+            lacking: Mutex::default(),
+            place_taken: Mutex::default(),
+        }
     }
 
     /// The present one: its primary key is that by which this server may wrap.
@@ -101,18 +121,39 @@ impl Held {
         (self.source.0)().map_err(KeyProblem::Unreadable)
     }
 
-    /// A key that this server would need, and has not.
-    pub(super) fn lacking(&self) -> Option<(KekId, String)> {
-        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        if lacking.as_ref().is_some_and(|(id, _)| self.get().has(id)) {
-            *lacking = None;
-        }
-        lacking.clone()
+    /// The key in use, if this server has it not.
+    pub(super) fn lacking(&self) -> Option<Lacking> {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes a key that this server would need, or that it needs none.
-    pub(super) fn set_lacking(&self, key: Option<(KekId, String)>) {
+    /// Notes that this server lacks the key in use, or that it lacks it no more.
+    pub(super) fn set_lacking(&self, key: Option<Lacking>) {
         *self.lacking.lock().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    /// Whether the others wait for this server.
+    pub(super) fn has_place(&self) -> bool {
+        let taken = self.place_taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.is_some_and(|at| at.elapsed() < PLACE_GOOD_FOR)
+    }
+
+    /// Notes that this server was noted as there at that time, or later.
+    pub(super) fn take_place(&self, at: Instant) {
+        *self.place_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    /// Notes that the others wait for it no more.
+    pub(super) fn lose_place(&self) {
+        *self.place_taken.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+// === impl Lacking ===
+
+impl Lacking {
+    /// The one of this row.
+    pub(super) fn of(row: &KeyRow) -> Self {
+        Self { id: row.id.clone(), needed: check_value_fingerprint(&row.check_value) }
     }
 }
 
@@ -144,20 +185,40 @@ impl Service {
         }
         if looks.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
             tracing::warn!(%agent, %kek, "an agent's data key is wrapped by a key that this server has not; looking for it");
-            self.take_up_changes(&mut String::new()).await;
-            looks.known = self.parts.store.known_keys().await?;
-            looks.last = Some(Instant::now());
+            self.look(&mut looks).await?;
         }
         if held.get().has(kek) {
             return Ok(());
         }
         if let Some(row) = looks.known.iter().find(|row| row.id == *kek) {
-            held.set_lacking(Some((kek.clone(), check_value_fingerprint(&row.check_value))));
+            if key_in_use(&looks.known).is_some_and(|in_use| in_use.id == row.id) {
+                held.set_lacking(Some(Lacking::of(row)));
+            }
             Err(Error::KeyUnavailable { agent: agent.clone(), kek: kek.clone() })
         } else {
             tracing::error!(%agent, %kek, "an agent's data key is wrapped by a key that the database does not know");
             self.parts.measures.unreadable(Unreadable::DataKey);
             Err(Error::DataLoss { agent: agent.clone(), key: String::new() })
         }
+    }
+
+    /// Looks whether the keyring has the key in use by now, by which this server is to wrap.
+    pub(super) async fn look_for_key_in_use(&self, kek: &KekId) -> Result<Arc<KeySet>, Error> {
+        let held = &self.parts.keyring;
+        let mut looks = held.looks.lock().await;
+        if held.lacking().is_some() && looks.last.is_none_or(|last| last.elapsed() >= LOOK_EVERY) {
+            self.look(&mut looks).await?;
+        }
+        match held.lacking() {
+            Some(_) => Err(Error::NothingToWrapBy { kek: kek.clone() }),
+            None => Ok(held.get()),
+        }
+    }
+
+    async fn look(&self, looks: &mut Looks) -> Result<(), Error> {
+        self.take_up_changes(&mut String::new()).await;
+        looks.known = self.parts.store.known_keys().await?;
+        looks.last = Some(Instant::now());
+        Ok(())
     }
 }

@@ -80,7 +80,7 @@ impl Service {
 
     /// Goes through the agents once, and says whether there is nothing left to do.
     async fn rewrap_older(&self) -> Result<bool, Error> {
-        let (store, keys) = (&self.parts.store, self.parts.keyring.get());
+        let (store, keys) = (&self.parts.store, self.keys_to_wrap().await?);
         let set_left = |left| self.parts.agents_left.store(left, Ordering::Relaxed);
         let declared = self.parts.keyring.declared();
         if declared.primary() != keys.primary() {
@@ -96,7 +96,9 @@ impl Service {
         }
         let mut sum = Step::default();
         let mut walk = Walk::new(store, &keys, older.clone(), REWRAPPED_AT_ONCE);
-        while let Some(step) = walk.step().await? {
+        while self.keys_to_wrap().await?.primary() == keys.primary()
+            && let Some(step) = walk.step().await?
+        {
             sum += step;
             self.parts.agents_done.fetch_add(step.rewrapped, Ordering::Relaxed);
             set_left(found.saturating_sub(sum.rewrapped));

@@ -1,4 +1,7 @@
 //! All keys that a server has: those of its keyring, and that of a provider outside. One of them wraps.
+//!
+//! That of a provider counts as the newest for every server, also for one that is to leave it for its keyring. So servers of
+//! either mind do not undo each other's work; it is an operator's command that decides.
 
 use std::sync::Arc;
 
@@ -16,6 +19,8 @@ pub struct RemoteKey {
     pub id: KekId,
     /// Who has it.
     pub provider: Arc<dyn KeyProvider>,
+    /// Whether it is to wrap; else it is left for a keyring, and unwraps what it has wrapped.
+    pub wraps: bool,
 }
 
 /// The keys of a server. A clone shares them.
@@ -36,11 +41,13 @@ impl KeySet {
         Self { local: Some(LocalKeys::new(keyring, random.clone())), remote: None, primary }
     }
 
-    /// The key of a provider outside, which wraps, and those of a keyring from before, if there is one.
+    /// The key of a provider outside and those of a keyring, if there is one. The provider's wraps, unless it is left for
+    /// the keyring.
     #[must_use]
     pub fn of_provider(remote: RemoteKey, keyring: Option<Keyring>, random: &Random) -> Self {
+        let wraps = keyring.as_ref().filter(|_| !remote.wraps).map(|keyring| keyring.primary().id().clone());
         let local = keyring.map(|keyring| LocalKeys::new(keyring, random.clone()));
-        Self { primary: remote.id.clone(), local, remote: Some(remote) }
+        Self { primary: wraps.unwrap_or_else(|| remote.id.clone()), local, remote: Some(remote) }
     }
 
     /// The keyring.
@@ -182,7 +189,7 @@ mod tests {
     fn remote() -> RemoteKey {
         let keyring = keyring();
         let id = keyring.primary().id().clone();
-        RemoteKey { id, provider: Arc::new(LocalKeys::new(keyring, Random::new())) }
+        RemoteKey { id, provider: Arc::new(LocalKeys::new(keyring, Random::new())), wraps: true }
     }
 
     #[tokio::test]
@@ -215,9 +222,16 @@ mod tests {
         let (keyring, remote, random) = (keyring(), remote(), Random::new());
         let of_keyring = KeySet::of_keyring(keyring.clone(), &random);
         let both = KeySet::of_provider(remote.clone(), Some(keyring.clone()), &random);
-        let alone = KeySet::of_provider(remote, None, &random);
-        let mut by_keyring = both.clone();
-        by_keyring.promote(keyring.primary().id());
+        let alone = KeySet::of_provider(remote.clone(), None, &random);
+        let left = RemoteKey { wraps: false, ..remote.clone() };
+        let by_keyring = KeySet::of_provider(left, Some(keyring.clone()), &random);
+        assert!(
+            by_keyring.older_than_primary().is_empty(),
+            "nothing is taken from a provider without a word"
+        );
+        let mut promoted = both.clone();
+        promoted.promote(keyring.primary().id());
+        assert!(promoted.is_same(&by_keyring));
         let all = [of_keyring, both, alone, by_keyring];
         for (one, keys) in all.iter().enumerate() {
             for (other, them) in all.iter().enumerate() {

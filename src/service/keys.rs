@@ -18,8 +18,9 @@ use crate::{
 pub enum KeyProblem {
     /// A key that wraps data keys is not in the keyring.
     #[error(
-        "the keyring lacks the key {id} of the fingerprint {needed}, which wraps the data keys of {agents} \
-         agent(s) of this database: add it to the keyring file (--keyring)"
+        "there is no key {id} of the fingerprint {needed} here, which wraps the data keys of {agents} \
+         agent(s) of this database: {}",
+        how_to_have(id)
     )]
     Missing {
         /// The key's id.
@@ -31,8 +32,9 @@ pub enum KeyProblem {
     },
     /// The key that the servers of this database wrap by is not in the keyring.
     #[error(
-        "the keyring lacks the key {id} of the fingerprint {needed}, by which the servers of this database wrap data \
-         keys: add it to the keyring file (--keyring)"
+        "there is no key {id} of the fingerprint {needed} here, by which the servers of this database wrap data \
+         keys: {}",
+        how_to_have(id)
     )]
     Behind {
         /// The key's id.
@@ -59,6 +61,15 @@ pub enum KeyProblem {
     /// The database could not be asked.
     #[error(transparent)]
     Failed(#[from] Error),
+}
+
+fn how_to_have(id: &KekId) -> &'static str {
+    if KekId::parse(id.as_str()).is_some() {
+        "add it to the keyring file (--keyring)"
+    } else {
+        "it is a key provider's: give that provider's settings, with --key-provider file too (see \"Key providers\" in \
+         docs/security.md)"
+    }
 }
 
 /// A key that a keyring or a database knows of, and how much depends on it.

@@ -20,6 +20,7 @@ mod heavy;
 mod held;
 mod house;
 mod idempotency;
+mod key_in_use;
 mod key_set;
 mod keys;
 mod measures;
@@ -54,6 +55,7 @@ pub use data_keys::WantedKey;
 pub use delete_secret::DeleteSecret;
 pub use error::{Error, Kind};
 pub use held::KeyringSource;
+pub use key_in_use::{begin_to_use, who_wraps_by};
 pub use key_set::{KeySet, RemoteKey};
 pub use keys::{
     KeyProblem, KeyUse, check as check_keys, compare as compare_keys, fit as fit_keys, forget as forget_key,
@@ -64,7 +66,6 @@ pub use page_token::PageOf;
 pub use plan::{ChangeKind, RawEntry};
 pub use readiness::{Condition, NotReady};
 pub use rewrap::{Rewrapping, rewrap_all};
-pub use roll::{begin_to_use, who_wraps_by};
 pub use rotate_token::Rotated;
 pub use runtime::{Environment, Resolve};
 pub use secrets::{Listing, Written};

@@ -1,6 +1,6 @@
 //! Whether this server can serve, and what keeps it from that.
 
-use super::{Error, Service};
+use super::{Error, Service, held::Lacking};
 use crate::domain::KekId;
 
 /// Why a server is not ready.
@@ -9,9 +9,9 @@ pub enum NotReady {
     /// The database does not answer.
     #[error("the database does not answer")]
     Database(#[from] Error),
-    /// A key is needed that this server has not.
+    /// The servers wrap by a key that this one has not.
     #[error(
-        "the keyring lacks the key {id} of the fingerprint {needed}, which wraps the data keys of agents"
+        "the keyring lacks the key {id} of the fingerprint {needed}, by which the servers wrap the data keys of agents"
     )]
     Key {
         /// The key's id.
@@ -33,7 +33,8 @@ pub struct Condition {
 // === impl Service ===
 
 impl Service {
-    /// Whether this server can serve: the database answers, and no key was needed that is not in the keyring.
+    /// Whether this server can serve: the database answers, and the keyring has the key in use. One agent whose key is
+    /// missing is no reason to send the calls for all others elsewhere.
     ///
     /// # Errors
     /// [`NotReady`].
@@ -69,7 +70,7 @@ impl Service {
 
     fn keys_at_hand(&self) -> Result<(), NotReady> {
         match self.parts.keyring.lacking() {
-            Some((id, needed)) => Err(NotReady::Key { id, needed }),
+            Some(Lacking { id, needed }) => Err(NotReady::Key { id, needed }),
             None => Ok(()),
         }
     }

@@ -11,22 +11,27 @@
 //!
 //! Of two that do so at once, the one that has started or the one that uses the key sees the other. So keyrings can be
 //! handed out in any order, by restarts or in running servers, and the primary key of a new one is used when the last
-//! server has it. What still gets past it (a server that was cut off from the database for longer than it counts as
-//! there) meets a key that it has not; it reads its keyring again, and says so if that does not help
-//! ([`Service::find_key`]).
+//! server has it.
+//!
+//! A server that was cut off from the database for longer than it counts as there is not waited for: the key in use can
+//! be one that it has not when it comes back. Then it wraps by none, as the others may have given its own up, and is not
+//! ready until the keyring that it reads has that one ([`Service::keys_to_wrap`]). What it was about to write as it was
+//! cut off it does not write: a data key is added only as long as the server counts as there
+//! ([`Service::expect_place`]).
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Error, KeyProblem, KeySet, Service,
-    keys::{check, survey},
+    held::Lacking,
+    key_in_use::{Choice, choose},
+    keys::check,
 };
 use crate::{
-    domain::{KekId, Timestamp},
-    store::{KeyRow, ServerRow, Store},
+    domain::KekId,
+    store::{ServerRow, Tx},
 };
 
 /// How often a server notes that it is there, and looks at its keyring and at the others.
@@ -97,8 +102,7 @@ impl Service {
             let look = async {
                 sleep(LOOK_EVERY).await;
                 self.take_up_changes(&mut told_before).await;
-                self.settle(self.parts.keyring.declared()).await?;
-                self.look_for_what_lacked().await
+                self.settle(self.parts.keyring.declared()).await
             };
             match self.parts.closing.run_until_cancelled(look).await {
                 None => return,
@@ -112,21 +116,75 @@ impl Service {
         }
     }
 
-    /// Decides by which key of a keyring to wrap, and uses both from now on.
+    /// The keys, of which the primary one is that to wrap by, now.
+    ///
+    /// # Errors
+    /// [`Error::NothingToWrapBy`] while the key in use is one that this server has not; [`Error::Store`].
+    pub(super) async fn keys_to_wrap(&self) -> Result<Arc<KeySet>, Error> {
+        let held = &self.parts.keyring;
+        if !held.has_place() {
+            // Others may have begun to use a key meanwhile
+            self.settle(held.declared()).await?;
+        }
+        match held.lacking() {
+            Some(lacking) => self.look_for_key_in_use(&lacking.id).await,
+            None => Ok(held.get()),
+        }
+    }
+
+    /// Goes on if this server still counts as there, and has a key that something was wrapped by: no other has given that
+    /// key up then, and none does until the transaction has ended.
+    pub(super) async fn expect_place(&self, tx: &Tx, wrapped_by: &KekId) -> Result<(), Error> {
+        let held = &self.parts.keyring;
+        if !tx.counts_server(&self.parts.name).await? {
+            held.lose_place();
+            return Err(Error::PlaceLost);
+        }
+        // What was found out before the place was taken again
+        match held.lacking() {
+            Some(Lacking { id, .. }) => Err(Error::NothingToWrapBy { kek: id }),
+            None if held.get().has(wrapped_by) => Ok(()),
+            None => Err(Error::PlaceLost),
+        }
+    }
+
+    /// Decides by which key of a keyring to wrap, uses both from now on, and notes it.
     async fn settle(&self, keyring: Arc<KeySet>) -> Result<(), Error> {
-        let name = &self.parts.name;
-        let Choice { wraps, lacking } =
-            choose(&self.parts.store, &keyring, name, self.parts.clock.now()).await?;
-        if self.parts.keyring.take(Arc::clone(&keyring), &wraps) {
-            let primary = keyring.primary();
-            if lacking.is_empty() {
-                tracing::info!(key = %wraps, "data keys are wrapped by this key");
-            } else {
-                let lacking = lacking.join(", ");
-                tracing::info!(key = %wraps, %primary, %lacking, "data keys are wrapped by this key until the servers named have the primary one");
+        let had_place = self.parts.keyring.has_place();
+        self.decide(&keyring).await?;
+        self.note_presence().await?;
+        if !had_place {
+            // Nobody has waited for this server until now
+            self.decide(&keyring).await?;
+            self.note_presence().await?;
+        }
+        Ok(())
+    }
+
+    async fn decide(&self, keyring: &Arc<KeySet>) -> Result<(), Error> {
+        let (name, held) = (&self.parts.name, &self.parts.keyring);
+        match choose(&self.parts.store, keyring, name, self.parts.clock.now()).await? {
+            Choice::Nothing(lacking) => {
+                if held.lacking().as_ref() != Some(&lacking) {
+                    let Lacking { id, needed } = &lacking;
+                    tracing::error!(key = %id, fingerprint = needed, "the servers wrap data keys by a key that this one has not: it wraps none until its keyring has that key");
+                }
+                held.set_lacking(Some(lacking));
+            }
+            Choice::Wraps { by, lacking } => {
+                if held.take(Arc::clone(keyring), &by) {
+                    let primary = keyring.primary();
+                    if lacking.is_empty() {
+                        tracing::info!(key = %by, "data keys are wrapped by this key");
+                    } else {
+                        let lacking = lacking.join(", ");
+                        tracing::info!(key = %by, %primary, %lacking, "data keys are wrapped by this key until the servers named have the primary one");
+                    }
+                }
+                held.set_lacking(None);
             }
         }
-        self.note_presence().await
+        Ok(())
     }
 
     async fn note_presence(&self) -> Result<(), Error> {
@@ -136,16 +194,9 @@ impl Service {
             keks: keys.entries().map(|(id, _)| id.clone()).collect(),
             wraps: keys.primary().clone(),
         };
-        Ok(self.parts.store.see_server(server).await?)
-    }
-
-    /// Is ready again once no agent needs the key that was lacking.
-    async fn look_for_what_lacked(&self) -> Result<(), Error> {
-        let Some((id, _)) = self.parts.keyring.lacking() else { return Ok(()) };
-        let keys = survey(&self.parts.store, None).await?;
-        if !keys.iter().any(|key| key.id == id && key.agents > 0) {
-            self.parts.keyring.set_lacking(None);
-        }
+        let before = Instant::now();
+        self.parts.store.see_server(server).await?;
+        self.parts.keyring.take_place(before);
         Ok(())
     }
 }
@@ -165,109 +216,4 @@ fn told(read: Result<Arc<KeySet>, KeyProblem>, told_before: &mut String) {
             }
         }
     }
-}
-
-/// By which key a server may wrap.
-struct Choice {
-    wraps: KekId,
-    /// The servers for which the primary key waits.
-    lacking: Vec<String>,
-}
-
-async fn choose(store: &Store, keys: &KeySet, own_name: &str, at: Timestamp) -> Result<Choice, Error> {
-    let primary = keys.primary();
-    let in_use = key_in_use(&store.known_keys().await?);
-    let decided = |wraps: &KekId| Choice { wraps: wraps.clone(), lacking: Vec::new() };
-    if in_use.as_ref() == Some(primary) {
-        return Ok(decided(primary));
-    }
-    let in_use_here = in_use.as_ref().filter(|id| keys.has(id));
-    let is_older = in_use_here.is_some_and(|id| keys.made_at(primary) < keys.made_at(id));
-    let lacking = if is_older {
-        // It is another server that has a newer keyring. No note: there would be no end of taking turns
-        who_lacks(store, primary, own_name).await?
-    } else {
-        begin_to_use(store, primary, own_name, at).await?
-    };
-    if lacking.is_empty() {
-        return Ok(decided(primary));
-    }
-    if let Some(id) = in_use_here {
-        return Ok(Choice { wraps: id.clone(), lacking });
-    }
-    // No key is in use yet, so whoever comes first decides it: by a key that all have, if there is one
-    let mut newest_first: Vec<_> = keys.entries().collect();
-    newest_first.sort_by_key(|(_, made_at)| std::cmp::Reverse(*made_at));
-    for (id, _) in newest_first {
-        if begin_to_use(store, id, own_name, at).await?.is_empty() {
-            return Ok(Choice { wraps: id.clone(), lacking });
-        }
-    }
-    note_use(store, primary, Some(at)).await?;
-    Ok(decided(primary))
-}
-
-/// The key that servers wrap by, as far as it is written down.
-fn key_in_use(known: &[KeyRow]) -> Option<KekId> {
-    let used = known.iter().filter(|row| row.primary_since.is_some());
-    used.max_by_key(|row| row.primary_since).map(|row| row.id.clone())
-}
-
-/// The servers that lack a key, but for the one of this name.
-///
-/// # Errors
-/// [`Error::Store`].
-async fn who_lacks(store: &Store, id: &KekId, own_name: &str) -> Result<Vec<String>, Error> {
-    let servers = store.servers().await?;
-    let lacking = servers.into_iter().filter(|server| server.id != own_name && !server.keks.contains(id));
-    Ok(lacking.map(|server| server.id).collect())
-}
-
-/// The servers that wrap by a key.
-///
-/// # Errors
-/// [`Error::Store`].
-pub async fn who_wraps_by(store: &Store, id: &KekId) -> Result<Vec<String>, Error> {
-    let servers = store.servers().await?;
-    Ok(servers.into_iter().filter(|server| server.wraps == *id).map(|server| server.id).collect())
-}
-
-/// Lets a key be used, if all servers have it; else says which of them lack it, and nothing is changed. The one of
-/// `own_name` has it.
-///
-/// # Errors
-/// [`Error::Store`].
-pub async fn begin_to_use(
-    store: &Store,
-    id: &KekId,
-    own_name: &str,
-    at: Timestamp,
-) -> Result<Vec<String>, Error> {
-    let lacking = who_lacks(store, id, own_name).await?;
-    if !lacking.is_empty() {
-        return Ok(lacking);
-    }
-    let known = store.known_keys().await?;
-    if key_in_use(&known).as_ref() == Some(id) {
-        return Ok(Vec::new());
-    }
-    // The last one counts, also where clocks differ
-    let last = known.iter().filter_map(|row| row.primary_since).max();
-    let since = last.map_or(at, |last| at.max(Timestamp(last.0 + 1)));
-    note_use(store, id, Some(since)).await?;
-    let lacking = who_lacks(store, id, own_name).await?;
-    if !lacking.is_empty() {
-        let before = known.iter().find(|row| row.id == *id).and_then(|row| row.primary_since);
-        note_use(store, id, before).await?;
-    }
-    Ok(lacking)
-}
-
-async fn note_use(store: &Store, id: &KekId, since: Option<Timestamp>) -> Result<(), Error> {
-    let id = id.clone();
-    let noted = store.write(move |tx| {
-        let id = id.clone();
-        async move { Ok::<_, Error>(tx.set_primary_since(&id, since).await?) }.boxed()
-    });
-    noted.await
 }

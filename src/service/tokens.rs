@@ -53,13 +53,21 @@ impl Service {
     /// Finds out whom an issuer vouches for.
     async fn identify(&self, text: &str) -> Result<Principal, Error> {
         match self.parts.identities.identify(text, self.parts.clock.now()).await {
-            Ok(identity) => Ok(Principal { token: Arc::new(identity.into_record()) }),
+            Ok(identity) => self.unless_its_tenant_goes(identity.into_record()).await,
             Err(refusal) => {
                 tracing::debug!(%refusal, "a token of an issuer was refused");
                 let refused = self.refused(Nobody::from(&refusal));
                 let Refusal::Unavailable { issuer } = refusal else { return Err(refused) };
                 Err(Error::IssuerUnavailable { issuer })
             }
+        }
+    }
+
+    /// The caller, unless his tenant is about to go: no token of that is good any more, and nothing else is.
+    async fn unless_its_tenant_goes(&self, record: TokenRecord) -> Result<Principal, Error> {
+        match self.parts.store.tenant(&record.tenant).await? {
+            Some(tenant) if tenant.is_going => Err(self.refused(Nobody::Revoked)),
+            Some(_) | None => Ok(Principal { token: Arc::new(record) }),
         }
     }
 
@@ -71,8 +79,9 @@ impl Service {
     /// Finds out who calls with a client certificate of this id, which was verified, and is good from `since` until `end`.
     ///
     /// # Errors
-    /// [`Error::Unauthenticated`] if no rule is for him, or the certificate has ended.
-    pub fn authenticate_workload(
+    /// [`Error::Unauthenticated`] if no rule is for him, the certificate has ended, or his tenant is about to go;
+    /// [`Error::Store`].
+    pub async fn authenticate_workload(
         &self,
         id: &SpiffeId,
         since: Timestamp,
@@ -85,7 +94,7 @@ impl Service {
         })?;
         let token = token.into_record();
         match Nobody::with(&token, self.parts.clock.now()) {
-            None => Ok(Principal { token: Arc::new(token) }),
+            None => self.unless_its_tenant_goes(token).await,
             Some(nobody) => Err(self.refused(nobody)),
         }
     }

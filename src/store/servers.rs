@@ -10,7 +10,7 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait as _, OnConflict, Order, Query},
 };
 
-use super::{Error, Store, sqlite::Touched};
+use super::{Error, Store, Tx, sqlite::Touched};
 use crate::domain::KekId;
 
 /// A server of this database.
@@ -48,7 +48,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn see_server(&self, server: ServerRow) -> Result<(), Error> {
-        let write = move |tx: &super::Tx| {
+        let write = move |tx: &Tx| {
             let server = server.clone();
             let now = now(tx.0.get_database_backend());
             let keks = server.keks.iter().map(KekId::as_str).collect::<Vec<_>>().join(" ");
@@ -108,6 +108,25 @@ impl Store {
             servers.push(ServerRow { id, keks, wraps: KekId::from_stored(wraps) });
         }
         Ok(servers)
+    }
+}
+
+// === impl Tx ===
+
+impl Tx {
+    /// Whether a server counts as there.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn counts_server(&self, id: &str) -> Result<bool, Error> {
+        let now = now(self.0.get_database_backend());
+        let mut select = Query::select();
+        select
+            .column("id")
+            .from(TABLE)
+            .and_where(Expr::col("id").eq(id))
+            .and_where(Expr::col("seen_at").gt(now.sub(micros(COUNTS_FOR))));
+        Ok(self.0.query_one(&select).await?.is_some())
     }
 }
 

@@ -187,7 +187,9 @@ pub(super) fn details(error: &Error) -> Details<'_> {
             omitted: faults.len().checked_sub(TOLD_FAULTS).filter(|omitted| *omitted > 0),
         },
         Error::RevisionMismatch { current } => Details::Revision { revision: current.0 },
-        Error::KeyUnavailable { kek, .. } => Details::Key { code: "key_unavailable", key_id: kek.as_str() },
+        Error::KeyUnavailable { kek, .. } | Error::NothingToWrapBy { kek } => {
+            Details::Key { code: "key_unavailable", key_id: kek.as_str() }
+        }
         Error::RequiredSecretsMissing(missing) => {
             Details::Missing { missing_required: missing.iter().map(SecretName::as_str).collect() }
         }
@@ -201,6 +203,7 @@ pub(super) fn details(error: &Error) -> Details<'_> {
         | Error::TimedOut
         | Error::DataLoss { .. }
         | Error::KeyWanted(_)
+        | Error::PlaceLost
         | Error::Kms(_)
         | Error::Store(_)
         | Error::Crypto(_)
@@ -258,8 +261,11 @@ fn metadata(error: &Error, omitted: usize) -> std::collections::HashMap<String, 
     } else {
         None
     };
-    let key =
-        if let Error::KeyUnavailable { kek, .. } = error { Some(("key_id", kek.to_string())) } else { None };
+    let key = if let Error::KeyUnavailable { kek, .. } | Error::NothingToWrapBy { kek } = error {
+        Some(("key_id", kek.to_string()))
+    } else {
+        None
+    };
     let omitted = (omitted > 0).then(|| ("omitted", omitted.to_string()));
     scope
         .into_iter()

@@ -223,7 +223,7 @@ impl Gate {
                 Some(token) => self.service.authenticate(token).await,
                 None => Err(self.refused(Nobody::Malformed)),
             },
-            None => self.by_certificate(connection),
+            None => self.by_certificate(connection).await,
         };
         if let Some(attempt) = attempt {
             attempt.settle(&caller);
@@ -232,14 +232,14 @@ impl Gate {
     }
 
     /// Finds out who calls without a token.
-    fn by_certificate(&self, connection: Option<&ConnectionInfo>) -> Result<Principal, Error> {
+    async fn by_certificate(&self, connection: Option<&ConnectionInfo>) -> Result<Principal, Error> {
         let client = connection.and_then(|connection| connection.client.as_ref());
         let ClientCertificate { spiffe_id, validity } = &**client.ok_or(Error::Unauthenticated)?;
         let id = spiffe_id.as_ref().map_err(|reason| {
             tracing::debug!(%reason, "a client certificate makes nobody known");
             self.refused(Nobody::Invalid)
         })?;
-        self.service.authenticate_workload(id, validity.not_before, validity.not_after)
+        self.service.authenticate_workload(id, validity.not_before, validity.not_after).await
     }
 
     fn refused(&self, nobody: Nobody) -> Error {

@@ -23,7 +23,11 @@ use crate::harness::{
 const ISSUER: &str = "https://issuer.example";
 const SUBJECT: &str = "agents/one";
 
-on_each_database!(an_identity_does_what_its_rule_says_and_no_more, an_identity_belongs_to_its_tenant);
+on_each_database!(
+    an_identity_does_what_its_rule_says_and_no_more,
+    an_identity_belongs_to_its_tenant,
+    an_identity_ends_with_its_tenant,
+);
 
 /// Claims that hold for five minutes.
 fn claims(subject: &str) -> Value {
@@ -135,6 +139,36 @@ async fn an_identity_belongs_to_its_tenant(database: Database) {
     {
         assert_eq!(sees(refused.clone()).await.unwrap_err().code(), Code::Unauthenticated, "{refused}");
     }
+}
+
+async fn an_identity_ends_with_its_tenant(database: Database) {
+    let server = start(database);
+    let made = server.setup().run(&["tenants", "create", "going", "--json"]).done();
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let tenant = made["tenant"]["id"].as_str().unwrap();
+    let key = SigningKey::p256("k1");
+    let scopes = ["agents:write", "secrets:write", "secrets:resolve"];
+    let of = |subject: &str| rule(&format!("sub = {subject:?}"), &scopes, "\"all\"");
+    let rules = format!("{}{}", of(SUBJECT).replace("ten_default", tenant), of("stays"));
+    take_rules(&server, &[issuer_of_file(&server, &[&key], &rules)]).await;
+    let (going, stays) = (key.sign(&claims(SUBJECT)), key.sign(&claims("stays")));
+    let deploy = async |token: &str| {
+        server.rest().token(token).post("/v1/agents").json(&json!({"name": "demo"})).send().await
+    };
+    let agent = deploy(&going).await.json()["id"].as_str().unwrap().to_owned();
+    let set = async |value: &str| {
+        let set = server.rest().token(&going).patch(&secrets_of(&agent));
+        set.json(&json!({"secrets": {"A": value}})).send().await.status.as_u16()
+    };
+    assert_eq!(set("x").await, 200);
+    // As a deletion leaves it that is killed after its first step
+    let begun = "UPDATE tenants SET deleted_at = 1 WHERE id = $1";
+    assert_eq!(server.backdoor().await.change(begun, [tenant.into()]).await, 1);
+    assert_eq!(set("y").await, 401);
+    let grpc = server.grpc().await.token(&going);
+    assert_eq!(resolve(&grpc, &agent).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(deploy(&going).await.status, 401);
+    assert_eq!(deploy(&stays).await.status, 201, "who belongs to another tenant goes on");
 }
 
 #[tokio::test]

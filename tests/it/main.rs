@@ -59,6 +59,7 @@ mod http;
 mod identities;
 mod identity_forgeries;
 mod identity_keys;
+mod keyring_owner;
 mod layers;
 mod log;
 mod many_agents;

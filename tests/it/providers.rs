@@ -97,6 +97,7 @@ on_each_provider!(outside:
     an_agent_that_is_there_is_deployed_without_the_provider,
     agents_move_from_the_keyring_to_the_provider,
     two_servers_move_one_after_the_other,
+    agents_come_back_to_the_keyring,
 );
 on_each_engine!(
     another_version_of_the_key_wraps,
@@ -332,6 +333,46 @@ async fn two_servers_move_one_after_the_other(provider: Provider) {
     // Who comes back without it is told what it lacks
     let refused = first.setup().run_serve();
     assert!(refused.code != 0 && refused.stderr.contains(&remote), "{}", refused.stderr);
+}
+
+async fn agents_come_back_to_the_keyring(provider: Provider) {
+    let remote = provider.key().unwrap();
+    let mut server = provider.server().start();
+    let (agent, value) = (server.deploy("demo").await, sentinel());
+    server.set(&agent, &json!({"KEY": value})).await;
+    let back = server.setup().clone().env("SUPERSERVE_KEY_PROVIDER", "file");
+    let refused = back.run(&["keys", "rotate"]).failed(1);
+    assert!(refused.contains("superserve keys generate"), "{refused}");
+    assert_eq!(back.run(&["keys", "generate"]).code, 0);
+    // A server that still wraps by the provider would take all of it back
+    let refused = back.run(&["keys", "rotate", "--wait", "1s"]).failed(1);
+    assert!(refused.contains("1 server(s) still wrap") && refused.contains(&remote), "{refused}");
+    assert!(server.terminate().success());
+    // The provider's settings stay until nothing is under its key
+    let without =
+        back.clone().without_env("SUPERSERVE_TRANSIT_ADDRESS").without_env("SUPERSERVE_AWS_KMS_KEY");
+    let refused = without.run_serve();
+    assert!(refused.code != 0 && refused.stderr.contains(&remote), "{}", refused.stderr);
+    assert!(refused.stderr.contains("give that provider's settings"), "{}", refused.stderr);
+
+    let mut server = back.clone().start();
+    let late = server.deploy("late").await;
+    server.set(&late, &json!({"KEY": value})).await;
+    let told = status(&back);
+    let local = told["keys"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((agents_under(&told, &local), agents_under(&told, &remote)), (1, 1), "{told}");
+    let rotated: Value = serde_json::from_str(&back.run(&["keys", "rotate", "--json"]).done()).unwrap();
+    assert_eq!(
+        (&rotated["primary"], &rotated["rewrapped"], &rotated["left"]),
+        (&json!(local), &json!(1), &json!(0))
+    );
+    assert_eq!(agents_under(&status(&back), &remote), 0);
+    assert!(server.terminate().success());
+    provider.is_lost();
+    let server = without.start();
+    for agent in [&agent, &late] {
+        assert_eq!(resolve(&resolver(&server).await, agent).await.unwrap()["KEY"], value);
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ on_each_database!(
     a_primary_key_waits_for_the_last_server,
     keyrings_go_round_by_restarts,
     a_server_that_is_gone_is_not_waited_for,
+    who_was_cut_off_wraps_by_no_key_that_was_given_up,
     who_lacks_the_key_in_use_does_not_start,
     a_restored_backup_tells_its_key,
 );
@@ -52,12 +53,17 @@ async fn a_key_that_is_not_there_is_looked_for(database: Database) {
     assert_eq!(set.json()["details"], json!({"code": "key_unavailable", "key_id": new}));
     let deleted = server.rest().delete(&format!("{}/KEY", secrets_of(&agent))).send().await;
     assert_eq!(deleted.status, 503);
-    // The others are served, and whoever sends calls here is told to send them elsewhere
+    // The others are served, and for one agent nobody sends their calls elsewhere
     assert_eq!(resolve(&grpc, &other).await.unwrap()["KEY"], value);
-    let ready = server.ops().get("/readyz").send().await;
+    assert_eq!(server.ops().get("/readyz").send().await.status, 200);
+    server.deploy("more").await;
+    // But where all servers use that key: then there are servers that can do more
+    let note = "UPDATE keys SET primary_since = (SELECT MAX(primary_since) + 1 FROM keys) WHERE id = $1";
+    assert_eq!(server.backdoor().await.change(note, [new.as_str().into()]).await, 1);
     let fingerprint = with_new.get(&KekId::parse(&new).unwrap()).unwrap().fingerprint();
-    assert_eq!(ready.status, 503);
-    assert!(ready.text().contains(&new) && ready.text().contains(&fingerprint), "{}", ready.text());
+    is_not_ready_without(&server, &new, &fingerprint).await;
+    assert_eq!(resolve(&grpc, &other).await.unwrap()["KEY"], value);
+    assert_eq!(resolve(&grpc, &agent).await.unwrap_err().code(), Code::Unavailable);
     assert!(!server.log().contains("does not open"), "{}", server.log());
 
     // Nobody tells the server that the key is there now
@@ -193,16 +199,59 @@ async fn a_server_that_is_gone_is_not_waited_for(database: Database) {
     first.reload().await;
     let new = primary(&first.setup().keyring());
     assert_eq!(agents_under(&status(first.setup()), &new), 0, "it may only have been cut off");
-    // As if time had passed
-    let gone = second.data_dir().to_str().unwrap().to_owned();
-    let age = "UPDATE servers SET seen_at = seen_at - 31000000 WHERE id LIKE '%' || $1 || '%'";
-    assert_eq!(first.backdoor().await.change(age, [gone.into()]).await, 1);
+    was_not_seen_lately(&second).await;
     let moved = async || (agents_under(&status(first.setup()), &new) == 1).then_some(());
     eventually("the new key to be used", moved).await;
     // It comes back with the keyring that it had, and says what it needs
     let refused = second.setup().run_serve();
     assert!(refused.code != 0 && refused.stderr.contains(&new), "{}", refused.stderr);
     assert_eq!(status(first.setup())["servers"].as_array().unwrap().len(), 1);
+}
+
+async fn who_was_cut_off_wraps_by_no_key_that_was_given_up(database: Database) {
+    let Some(Pair { first, second, second_file, agent, value }) = pair(database).await else { return };
+    let (file, old) = (first.setup().keyring(), primary(&second_file));
+    second.pause();
+    was_not_seen_lately(&second).await;
+    let operate = |arguments: &[&str]| {
+        let done = first.setup().run(arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+    };
+    operate(&["keys", "generate"]);
+    first.reload().await;
+    operate(&["keys", "rotate"]);
+    operate(&["keys", "retire", &old]);
+    first.reload().await;
+    let keyring = Keyring::parse(&fs::read(&file).unwrap()).unwrap();
+    let (new, fingerprint) = (keyring.primary().id().to_string(), keyring.primary().fingerprint());
+
+    second.go_on();
+    // At once, and when it has looked around
+    let late = json!({"name": "late"});
+    let refused = second.rest().post("/v1/agents").json(&late).send().await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, "1"), "{}", refused.text());
+    is_not_ready_without(&second, &new, &fingerprint).await;
+    let refused = second.rest().post("/v1/agents").json(&late).send().await;
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["details"], json!({"code": "key_unavailable", "key_id": new}));
+    let told = status(first.setup());
+    assert_eq!((agents_under(&told, &old), agents_under(&told, &new)), (0, 1), "{told}");
+    let in_use = "SELECT id FROM keys WHERE primary_since IS NOT NULL ORDER BY primary_since DESC LIMIT 1";
+    let in_use: String = first.backdoor().await.row(in_use, []).await.try_get("", "id").unwrap();
+    assert_eq!(in_use, new);
+    // The others are as they were, and new ones come
+    let third = first.replica().start();
+    for server in [&first, &third] {
+        assert_eq!(server.ops().get("/readyz").send().await.status, 200);
+        assert_eq!(resolve(&resolver(server).await, &agent).await.unwrap()["KEY"], value);
+    }
+    // And it comes along as soon as it has the key
+    fs::copy(&file, &second_file).unwrap();
+    let ready = async || (second.ops().get("/readyz").send().await.status == 200).then_some(());
+    eventually("readiness", ready).await;
+    let late = second.deploy("late").await;
+    second.set(&late, &json!({"KEY": value})).await;
+    assert_eq!(resolve(&resolver(&first).await, &late).await.unwrap()["KEY"], value);
 }
 
 async fn who_lacks_the_key_in_use_does_not_start(database: Database) {
@@ -270,6 +319,23 @@ async fn pair(database: Database) -> Option<Pair> {
     let (agent, value) = (first.deploy("demo").await, sentinel());
     first.set(&agent, &json!({"KEY": value})).await;
     Some(Pair { first, second, second_file, agent, value })
+}
+
+/// As if time had passed.
+async fn was_not_seen_lately(server: &Server) {
+    let name = server.data_dir().to_str().unwrap().to_owned();
+    let age = "UPDATE servers SET seen_at = seen_at - 31000000 WHERE id LIKE '%' || $1 || '%'";
+    assert_eq!(server.backdoor().await.change(age, [name.into()]).await, 1);
+}
+
+/// Waits until a server says that it would need this key.
+async fn is_not_ready_without(server: &Server, key: &str, fingerprint: &str) {
+    let told = async || {
+        let ready = server.ops().get("/readyz").send().await;
+        (ready.status == 503).then(|| ready.text())
+    };
+    let told = eventually("it not to be ready", told).await;
+    assert!(told.contains(key) && told.contains(fingerprint), "{told}");
 }
 
 /// The keyring of a file, the same with another key as the primary one, and the id of that.

@@ -122,11 +122,17 @@ async fn a_lost_keyring_is_not_replaced(database: Database) {
     let mut scene = Scene::set(database).await;
     assert!(scene.server.stop().await.success());
     let (keyring, kept) = (scene.server.setup().keyring(), scene.server.data_dir().join("kept"));
-    let (id, _) = key_of(&scene.server.setup().run(&["keys", "status"]));
+    let (old, _) = key_of(&scene.server.setup().run(&["keys", "status"]));
+    for step in [&["keys", "generate"][..], &["keys", "rotate"], &["keys", "retire", &old]] {
+        assert_eq!(scene.server.setup().run(step).code, 0, "{step:?}");
+    }
+    let (id, fingerprint) = key_of(&scene.server.setup().run(&["keys", "status"]));
     fs::rename(&keyring, &kept).unwrap();
     let refused = scene.server.setup().run_serve();
     assert_ne!(refused.code, 0);
-    assert!(refused.stderr.contains(&id), "{}", refused.stderr);
+    let needed = format!("{id} of the fingerprint {fingerprint} (for 2 agent(s))");
+    assert!(refused.stderr.contains(&needed), "{}", refused.stderr);
+    assert!(!refused.stderr.contains(&old), "nothing needs it: {}", refused.stderr);
     assert!(refused.stderr.contains(keyring.to_str().unwrap()), "{}", refused.stderr);
     assert!(!Path::exists(&keyring));
     fs::rename(&kept, &keyring).unwrap();

@@ -1,15 +1,22 @@
 //! TLS on the one port: REST over HTTP/1.1 and HTTP/2, gRPC, and clients that must show a certificate.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::Version;
+use rustls::pki_types::ServerName;
 use superserve::proto::v1::{WhoAmIRequest, tokens_service_client::TokensServiceClient};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::Channel;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::harness::{Database, grpc::Grpc, pki::Authority, rest::Rest, server::Server};
+use crate::harness::{Database, LIMIT, grpc::Grpc, pki::Authority, rest::Rest, server::Server};
 
 #[tokio::test]
 async fn both_protocols_are_served_encrypted() {
@@ -60,6 +67,36 @@ async fn clients_show_a_certificate_where_one_is_asked_for() {
     }
 }
 
+/// TLS takes bytes while the socket has no room; that they are sent is up to the server.
+#[tokio::test]
+async fn a_client_that_reads_late_gets_all_of_its_answers() {
+    let authority = Authority::new();
+    let server = authority.serve(&[]);
+    let mut one = connect_with_little_room(&authority, &server).await;
+    let mut first = Vec::new();
+    send_requests(&mut one, 1).await;
+    while !first.ends_with(b"}") || serde_json::from_slice::<serde_json::Value>(body_of(&first)).is_err() {
+        let read = timeout(LIMIT, one.read_buf(&mut first)).await.expect("an answer").unwrap();
+        assert_ne!(read, 0);
+    }
+    for requests in [2, 3, 5, 10, 20, 50, 92] {
+        let mut stream = connect_with_little_room(&authority, &server).await;
+        send_requests(&mut stream, requests).await;
+        let mut received = vec![0; first.len() * requests];
+        let mut filled = 0;
+        while filled < received.len() {
+            let read = timeout(LIMIT, stream.read(&mut received[filled..])).await;
+            let read = read.unwrap_or_else(|_late| {
+                panic!("{} bytes of {requests} answers do not come", first.len() * requests - filled)
+            });
+            let read = read.unwrap();
+            assert_ne!(read, 0, "it ends early");
+            filled += read;
+        }
+        assert!(received.ends_with(body_of(&first)));
+    }
+}
+
 /// Plaintext off loopback: on every address, by name of the wildcard or of one that is the machine's own.
 #[tokio::test]
 async fn plaintext_off_loopback_has_to_be_asked_for() {
@@ -81,6 +118,28 @@ async fn plaintext_off_loopback_has_to_be_asked_for() {
             "{listen}"
         );
     }
+}
+
+/// As the client's system takes little at a time, the server's socket is full.
+async fn connect_with_little_room(authority: &Authority, server: &Server) -> TlsStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let socket = socket.connect(server.address()).await.unwrap();
+    let config = authority.client("http/1.1", None).unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
+}
+
+/// Sends requests without a wait for the answers.
+async fn send_requests(stream: &mut TlsStream<TcpStream>, requests: usize) {
+    let request = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request.repeat(requests).as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+}
+
+fn body_of(answer: &[u8]) -> &[u8] {
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    &answer[end..]
 }
 
 async fn who_am_i(server: &Server, channel: Channel) -> bool {

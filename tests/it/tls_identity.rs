@@ -141,6 +141,10 @@ async fn a_spiffe_certificate_resolves_an_agent(database: Database) {
     let request = log.lines().rfind(|line| line.contains("ResolveSecrets")).unwrap();
     assert!(request.contains(&format!("\"principal\":\"{RUNNER}\"")), "{request}");
     assert!(!log.contains("value-of-the-key"));
+    // It is nobody any more from the first step of its tenant's deletion on
+    let begun = "UPDATE tenants SET deleted_at = 1 WHERE id = 'ten_default'";
+    assert_eq!(house.server.backdoor().await.change(begun, []).await, 1);
+    assert_eq!(resolve(&channel, &agent).await, Err(Code::Unauthenticated));
 }
 
 /// Those that get no connection: rustls refuses them, whatever they name.

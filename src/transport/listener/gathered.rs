@@ -3,6 +3,9 @@
 //! An answer over HTTP/2 ends in a frame of its own, the trailers, and the library has the body written before it takes
 //! that frame: two system calls and two packets for each answer, and the client wakes up twice. Here what is written
 //! is kept until the connection has nothing more to do for now ([`Gathered::drain`]).
+//!
+//! A stream may keep bytes itself: TLS takes some while the socket is full, and sends them when it is flushed. So whatever
+//! it was given is flushed, until it says that nothing is left.
 
 use std::{
     io,
@@ -26,6 +29,8 @@ struct Inner<S> {
     kept: Vec<u8>,
     /// So many bytes of it are written.
     written: usize,
+    /// The stream was given bytes that it may not have sent.
+    is_to_be_flushed: bool,
 }
 
 // === impl Gathered ===
@@ -33,7 +38,8 @@ struct Inner<S> {
 impl<S> Gathered<S> {
     /// Keeps what is written to `stream`.
     pub(super) fn new(stream: S) -> Self {
-        Self(Arc::new(Mutex::new(Inner { stream, kept: Vec::new(), written: 0 })))
+        let inner = Inner { stream, kept: Vec::new(), written: 0, is_to_be_flushed: false };
+        Self(Arc::new(Mutex::new(inner)))
     }
 
     /// The other handle.
@@ -47,7 +53,7 @@ impl<S> Gathered<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Gathered<S> {
-    /// Writes what is kept, as far as the stream takes it; the task is woken when it takes more.
+    /// Writes what is kept, as far as the stream takes it, and has it sent; the task is woken when there is more to do.
     pub(super) fn drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.inner().drain(cx)
     }
@@ -55,19 +61,27 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
 
 impl<S: AsyncWrite + Unpin> Inner<S> {
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, kept, written } = self;
+        ready!(self.hand_over(cx))?;
+        if self.is_to_be_flushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.is_to_be_flushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the stream all that is kept.
+    fn hand_over(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, kept, written, is_to_be_flushed } = self;
         while let Some(rest) = kept.get(*written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 count => *written += count,
             }
+            *is_to_be_flushed = true;
         }
-        if *written > 0 {
-            // An idle connection keeps no memory
-            *kept = Vec::new();
-            *written = 0;
-            return Pin::new(stream).poll_flush(cx);
-        }
+        // An idle connection keeps no memory
+        *kept = Vec::new();
+        *written = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -91,9 +105,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
         let mut inner = self.inner();
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if inner.kept.len() + bytes > MOST {
-            ready!(inner.drain(cx))?;
+            ready!(inner.hand_over(cx))?;
             if bytes > MOST {
-                return Pin::new(&mut inner.stream).poll_write_vectored(cx, bufs);
+                let count = ready!(Pin::new(&mut inner.stream).poll_write_vectored(cx, bufs))?;
+                inner.is_to_be_flushed = true;
+                return Poll::Ready(Ok(count));
             }
         }
         for buf in bufs {
@@ -122,7 +138,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathered<S> {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 
     use super::*;
 
@@ -164,5 +180,47 @@ mod tests {
         };
         let ((), received) = tokio::join!(writing, reading);
         assert!(received == [expected.clone(), expected].concat(), "{} bytes", received.len());
+    }
+
+    /// As TLS does: it takes all, and sends of it what has room, the rest when it is flushed.
+    struct Taker {
+        stream: DuplexStream,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Taker {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            self.taken.extend_from_slice(buf);
+            let _is_flushed = self.poll_flush(cx)?.is_ready();
+            Poll::Ready(Ok(buf.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let Self { stream, taken } = &mut *self;
+            while !taken.is_empty() {
+                let count = ready!(Pin::new(&mut *stream).poll_write(cx, taken))?;
+                taken.drain(..count);
+            }
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_has_taken_is_sent_too() {
+        // Kept here first, and given to the stream as it comes
+        for bytes in [MOST / 2, MOST * 2] {
+            let (mut client, stream) = duplex(1000);
+            let mut stream = Gathered::new(Taker { stream, taken: Vec::new() });
+            stream.write_all(&vec![b'x'; bytes]).await.unwrap();
+            let sending = poll_fn(|cx| stream.drain(cx));
+            let mut received = vec![0; bytes];
+            let (sent, _) = tokio::join!(sending, client.read_exact(&mut received));
+            sent.unwrap();
+            assert!(stream.inner().stream.taken.is_empty() && received == vec![b'x'; bytes]);
+        }
     }
 }

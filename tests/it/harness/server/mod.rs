@@ -176,6 +176,16 @@ impl Server {
         self.signal("-HUP");
     }
 
+    /// Stops it where it is (SIGSTOP), as a machine that stands still does.
+    pub(crate) fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
     /// Has it fall (SIGABRT) without waiting.
     pub(crate) fn signal_to_abort(&self) {
         self.signal("-ABRT");
