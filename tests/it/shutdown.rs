@@ -1,6 +1,10 @@
 //! Promise: SIGTERM drains. No request is cut, streams end, nobody new comes in, and it does not take for ever.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -12,10 +16,11 @@ use tokio::{
 use tonic::Code;
 
 use crate::harness::{
-    Database, eventually,
+    Database, cli, eventually,
     fixtures::secrets_of,
     on_each_database,
     server::{Server, Setup},
+    wait_for,
 };
 
 const IN_FLIGHT: usize = 50;
@@ -132,4 +137,19 @@ async fn a_connection_of_age_is_asked_to_go() {
     assert!(answer.starts_with(b"HTTP/1.1 "), "{}", answer.escape_ascii());
     // An idle one is otherwise kept for more than a minute, and read for half a minute here
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+}
+
+#[test]
+fn who_is_told_to_end_while_it_starts_ends_in_order() {
+    // A database that takes connections and says nothing
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
+    let setup = Server::with(Database::Sqlite).database_url(&url);
+    let mut command = setup.command(&["serve", "--listen", "127.0.0.1:0", "--ops-listen", "127.0.0.1:0"]);
+    let mut server = cli::Running(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let _held = silent.accept().unwrap();
+    let told = Command::new("kill").args(["-TERM", &server.0.id().to_string()]).status();
+    assert!(told.unwrap().success());
+    let status = wait_for("it to end", || server.0.try_wait().unwrap());
+    assert!(status.success(), "{status}");
 }

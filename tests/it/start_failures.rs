@@ -7,6 +7,9 @@ use crate::harness::{
     server::{Server, Setup},
 };
 
+/// Variables, and what is said of them.
+type Case<'c> = (&'c [(&'c str, &'c str)], &'c [&'c str]);
+
 const SECRET: &str = "hunter2hunter2";
 
 /// The words are in what `serve` says on its way out, the secret is not, and it says one sentence.
@@ -23,9 +26,6 @@ fn with() -> Setup {
     Server::with(Database::Sqlite)
 }
 
-/// Variables of the environment.
-type Variables<'v> = &'v [(&'v str, &'v str)];
-
 #[test]
 fn files_that_cannot_be_used_are_named_with_their_setting() {
     let setup = with();
@@ -37,7 +37,7 @@ fn files_that_cannot_be_used_are_named_with_their_setting() {
     let text = file("text", SECRET);
     let inside = format!("{text}/inside");
     let keyring = file("broken.json", &format!("{{\"version\": 1, \"keys\": [\"{SECRET}\"]}}"));
-    let cases: [(Variables<'_>, &[&str]); 13] = [
+    let cases: [Case<'_>; 13] = [
         (&[("SUPERSERVE_DATA_DIR", &inside)], &["--data-dir is SUPERSERVE_DATA_DIR", &inside]),
         (&[("SUPERSERVE_DATABASE_URL", &format!("sqlite://{inside}"))], &["SUPERSERVE_DATABASE_URL", &text]),
         (&[("SUPERSERVE_DATABASE_URL", &format!("sqlite://{text}"))], &["SUPERSERVE_DATABASE_URL", &text]),

@@ -21,11 +21,39 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
     // From here on it ends nobody; one that comes during the start is answered after it
     let hangups = signal(SignalKind::hangup()).map_err(|error| failed(&error))?;
     allow_sockets();
-    let running = app::start(config).await.map_err(|error| failed(&error))?;
+    // Who is told to end as soon as it listens ends in order, too
+    let mut ends = Ends::new().map_err(|error| failed(&error))?;
+    let running = tokio::select! {
+        biased;
+        () = ends.next() => return Ok(Exit::Fine),
+        started = Box::pin(app::start(config)) => started.map_err(|error| failed(&error))?,
+    };
     greet(&running, encrypted, shows_token, &mut context.output);
-    wait_for_end(&running, hangups).await.map_err(|error| failed(&error))?;
+    wait_for_end(&running, hangups, ends).await;
     running.stop().await;
     Ok(Exit::Fine)
+}
+
+/// What ends a server: SIGTERM or SIGINT.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Ends ===
+
+impl Ends {
+    /// Listens for them from now on.
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// As many open sockets and files as the system lets us have: what one begins with, often 1,024, is fewer than the
@@ -72,17 +100,14 @@ fn greet(running: &Running, encrypted: bool, shows_token: bool, output: &mut Out
     ));
 }
 
-async fn wait_for_end(running: &Running, mut hangups: Signal) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+async fn wait_for_end(running: &Running, mut hangups: Signal, mut ends: Ends) {
     let reloading = async {
         while hangups.recv().await.is_some() {
             running.reload().await;
         }
     };
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = ends.next() => {}
         () = reloading => {}
     }
-    Ok(())
 }
