@@ -1,8 +1,11 @@
 //! `superserve agents deploy NAME`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::Value;
 
+use super::runner_token::RunnerToken;
 use crate::{
     cli::{
         agent::OF_PROJECT,
@@ -29,6 +32,9 @@ pub(crate) struct Deploy {
     /// A key that a run requires, beside those of superserve.yaml; may be given again, or with commas
     #[arg(long = "require", value_name = "KEY", value_delimiter = ',')]
     required: Vec<String>,
+    /// Also make a token that may run this agent and nothing else, and write it to this file, which is not there yet
+    #[arg(long, value_name = "FILE")]
+    runner_token: Option<PathBuf>,
 }
 
 impl Deploy {
@@ -44,19 +50,25 @@ impl Deploy {
                 Failure::local("The agent cannot be deployed like this; nothing was sent.").lines(lines)
             );
         }
+        let runner_token = self.runner_token.as_deref().map(RunnerToken::at).transpose()?;
         let request = self.request(context)?;
         let client = context.connect(client).await?;
         let answer = client.repeatable(|| {
             let (mut agents, request) = (client.agents(), request.clone());
             async move { agents.deploy_agent(request).await }
         });
-        report(&mut context.output, answer.await?)?;
+        let answer = answer.await?;
+        let agent = answer.agent.clone().unwrap_or_default();
+        report(&mut context.output, answer)?;
+        if let Some(token) = runner_token {
+            token.make(&client, &agent, &mut context.output).await?;
+        }
         Ok(Exit::Fine)
     }
 
     /// What is asked for: what the file says if none is named, and what the flags say.
     fn request(self, context: &mut Context) -> Result<DeployAgentRequest, Failure> {
-        let Self { name, command, required } = self;
+        let Self { name, command, required, .. } = self;
         let Project { name, command: of_file, secrets } = if name == OF_PROJECT {
             project::of(context)?
         } else {

@@ -4,6 +4,7 @@ mod delete;
 mod deploy;
 mod get;
 mod list;
+mod runner_token;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
