@@ -161,11 +161,8 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for limit in Limit::ALL {
-            let count = match limit {
-                Limit::Load => 1,
-                Limit::Watches => 7,
-                _ => 0,
-            };
+            let counts = [(Limit::Load, 1), (Limit::Watches, 7)];
+            let count = counts.iter().find(|(counted, _)| *counted == limit).map_or(0, |(_, count)| *count);
             let line = format!("superserve_refused_total{{limit=\"{}\"}} {count}\n", limit.word());
             assert!(text.contains(&line), "{text}");
         }

@@ -108,9 +108,11 @@ async fn twice_as_much_as_can_be_answered() {
     eprintln!("p99 of what is answered: {ratio:.2} times that of half the load");
 
     assert!(twice.failed.is_empty(), "{:?}", twice.failed.first());
-    assert!(twice.rate() > normal.rate() / 8.0, "hardly anything is answered");
-    // Machines that do something else beside it are no measure
-    assert!(ratio < 20.0 || twice.quantile(99) < Duration::from_millis(500), "{ratio}");
+    // How soon depends on what else the machine does, and on how the programs were built: it is for who measures
+    if seconds.is_some() {
+        assert!(twice.rate() > normal.rate() / 8.0, "hardly anything is answered");
+        assert!(ratio < 10.0, "{ratio}");
+    }
     // It is over at once, and counted
     let again = connections.at_a_time(NORMAL, lasts / 4, calls).await;
     assert!(again.failed.is_empty(), "{:?}", again.failed.first());
@@ -140,11 +142,11 @@ async fn who_has_many_calls_under_way_keeps_nobody_out() {
     backdoor.block_writers(&agent).await;
 
     // More and more come, until some are refused
-    let (mut greedy, mut sent) = (JoinSet::new(), 0);
+    let (mut greedy, mut calls_made) = (JoinSet::new(), 0);
     let refused = eventually("a refusal", async || {
         for _ in 0..20 {
-            greedy.spawn(open.call(sent, set(sent)));
-            sent += 1;
+            greedy.spawn(open.call(calls_made, set(calls_made)));
+            calls_made += 1;
         }
         greedy.try_join_next().map(|call| call.unwrap())
     });

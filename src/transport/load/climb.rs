@@ -128,7 +128,7 @@ impl Climb {
         self.trial = match next {
             Trial::Fewer if self.limit <= FEWEST => Trial::More,
             Trial::More if self.limit >= MOST => Trial::Nothing,
-            next => next,
+            next @ (Trial::Same | Trial::Fewer | Trial::More | Trial::Nothing) => next,
         };
         self.tried = match self.trial {
             Trial::More => self.limit.saturating_mul(2).min(MOST),
@@ -150,8 +150,8 @@ mod tests {
         let end = now + lasts;
         while now < end {
             now += step;
-            answered += rate(climb.most_now() as f64) * step.as_secs_f64();
-            climb.refused(now, answered as u64);
+            answered += rate(f64::from(i32::try_from(climb.most_now()).unwrap())) * step.as_secs_f64();
+            climb.refused(now, Duration::from_secs_f64(answered).as_secs());
         }
         answered / lasts.as_secs_f64()
     }
@@ -167,7 +167,7 @@ mod tests {
     fn where_more_bring_more_many_are_let_in() {
         // A call takes a second, however many there are; up to a thousand are answered at once
         let mut climb = Climb::begin(Instant::now());
-        let brought = search(&mut climb, Duration::from_secs(60), |tried| tried.min(1000.0));
+        let brought = search(&mut climb, Duration::from_mins(1), |tried| tried.min(1000.0));
         assert!(climb.limit >= 512, "{climb:?}");
         assert!(brought > 600.0, "{brought} a second");
     }
@@ -177,7 +177,7 @@ mod tests {
         // Calls share a flush of the disk of 2 ms, and take 100 µs of it each
         let rate = |tried: f64| tried / (0.002 + tried * 0.0001);
         let mut climb = Climb::begin(Instant::now());
-        let brought = search(&mut climb, Duration::from_secs(60), rate);
+        let brought = search(&mut climb, Duration::from_mins(1), rate);
         assert!((32..=512).contains(&climb.limit), "{climb:?}");
         assert!(brought > 0.7 * rate(256.0), "{brought} a second");
     }
@@ -189,7 +189,7 @@ mod tests {
         let slow = |tried: f64| tried.min(1000.0);
         search(&mut climb, Duration::from_secs(90), slow);
         assert!(climb.limit >= 256, "{climb:?}");
-        search(&mut climb, Duration::from_secs(60), |_| 5000.0);
+        search(&mut climb, Duration::from_mins(1), |_| 5000.0);
         assert!(climb.limit <= 32, "{climb:?}");
     }
 

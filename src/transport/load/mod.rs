@@ -136,7 +136,9 @@ mod tests {
         assert!(load.is_over_share("one", 6) && !load.is_over_share("one", 8));
         let _other = enter(&Method::GET, "other");
         assert!(load.is_over_share("one", 8) && !load.is_over_share("other", 8));
-        held.iter().for_each(|place| place.leave());
+        for place in &held {
+            place.leave();
+        }
         assert!(!load.is_over_share("one", 1));
     }
 
