@@ -121,9 +121,9 @@ async fn check(storage: &Storage, found: &Contents) -> Result<(), StartError> {
     Ok(())
 }
 
-/// What the database is called that gives way.
+/// What the database is called that gives way: by the time in microseconds, so that no other one has that name.
 fn kept_as(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
-    path.push(format!(".replaced-{}", Clock::system().now().0.div_euclid(1_000_000)));
+    path.push(format!(".replaced-{}", Clock::system().now().0));
     path.into()
 }
