@@ -35,6 +35,7 @@ mod tenants;
 mod token_uses;
 mod tokens;
 mod watch;
+mod watch_room;
 
 use std::{
     sync::{Arc, atomic::AtomicU64},

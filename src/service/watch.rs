@@ -9,14 +9,18 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
-use super::{Call, Error, Service, channels::Channels};
+use super::{
+    Call, Error, Service,
+    channels::Channels,
+    watch_room::{Place, Room},
+};
 use crate::{
-    domain::{AgentId, Revision, Scope, TokenId},
+    domain::{AgentId, Revision, Scope, TenantId, TokenId},
     identity::Changes,
     store::{Changed, Word},
 };
@@ -41,7 +45,7 @@ pub(super) struct Watched {
     /// The tokens of those who watch, and whether they have ended.
     tokens: Channels<TokenId, bool>,
     /// For how many watches there is room.
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
 }
 
 /// What is known of a watched agent.
@@ -60,7 +64,7 @@ struct Watcher {
     /// The revision it knows.
     told: Option<Revision>,
     /// Its place, which is free again once it has gone.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Until when somebody may watch.
@@ -76,8 +80,7 @@ enum Caller {
 impl Watched {
     /// Nothing, with room for so many watches.
     pub(super) fn new(max_watches: usize) -> Self {
-        let room = Arc::new(Semaphore::new(max_watches.min(Semaphore::MAX_PERMITS)));
-        Self { agents: Channels::default(), tokens: Channels::default(), room }
+        Self { agents: Channels::default(), tokens: Channels::default(), room: Room::new(max_watches) }
     }
 
     /// Tells the watchers of an agent what became of it. Word that comes late is no news.
@@ -102,9 +105,13 @@ impl Watched {
     }
 
     /// Subscribes, if there is room, at a revision before the first: what the agent is at is told afterwards.
-    fn subscribe(&self, id: &AgentId, caller: impl FnOnce(&Self) -> Caller) -> Result<Watcher, Error> {
-        let place = Arc::clone(&self.room).try_acquire_owned();
-        let place = place.map_err(|_full| Error::RateLimited { retry_after: RETRY_AFTER })?;
+    fn subscribe(
+        &self,
+        tenant: &TenantId,
+        id: &AgentId,
+        caller: impl FnOnce(&Self) -> Caller,
+    ) -> Result<Watcher, Error> {
+        let place = self.room.enter(tenant).ok_or(Error::RateLimited { retry_after: RETRY_AFTER })?;
         let agent = self.agents.subscribe(id, State::At(Revision::default()), |state| *state == State::Gone);
         Ok(Watcher { agent, caller: caller(self), told: None, _place: place })
     }
@@ -141,7 +148,8 @@ impl Service {
     ) -> Result<impl Stream<Item = Result<Revision, Error>> + Send + use<>, Error> {
         let id = call.needs_on(Scope::SecretsList, agent)?;
         // Subscribed before it is read: a change between the two is then told, and not missed
-        let watcher = self.parts.watched.subscribe(&id, |watched| self.caller(watched, call))?;
+        let watcher =
+            self.parts.watched.subscribe(call.tenant(), &id, |watched| self.caller(watched, call))?;
         let first = self.parts.store.revision(call.tenant(), &id).await?.ok_or(Error::AgentNotFound)?;
         self.parts.watched.tell(&Changed { agent: id, revision: Some(first) });
         let service = self.clone();
@@ -149,6 +157,12 @@ impl Service {
             let service = service.clone();
             async move { Ok(Some((service.next_revision(&mut watcher).await?, watcher))) }
         }))
+    }
+
+    /// How many watches there was no room for.
+    #[must_use]
+    pub fn watches_refused(&self) -> u64 {
+        self.parts.watched.room.refused()
     }
 
     fn caller(&self, watched: &Watched, call: &Call) -> Caller {
