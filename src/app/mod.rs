@@ -38,10 +38,10 @@ use crate::{
     identity::Identities,
     service::Service,
     store::Store,
-    telemetry::Metrics,
+    telemetry::{LimitMetrics, Metrics},
     transport::{
         Front,
-        listener::{self, Tls},
+        listener::{self, ListenerConfig, Tls},
     },
 };
 
@@ -94,12 +94,15 @@ pub async fn start(config: Checked) -> Result<Running, StartError> {
     let metrics = Metrics::new(tls.is_some());
     let files = Followed { tls: tls.clone(), identities, clock }.follow(&metrics, &background, &stop);
     let (health, _) = tonic_health::server::health_reporter();
+    let (limits, of_ops) = (metrics.limits().clone(), LimitMetrics::default());
     let front = Front::new(&service, health.clone(), &transport, metrics.clone());
     let ops_router = ops::router(service.clone(), health.clone(), metrics, stop.clone());
     health::set(&health, ServingStatus::Serving).await;
     let door = sockets.listener;
-    serving.spawn(listener::serve(public, tls, front, door.clone(), stop.clone(), serving.clone()));
-    background.spawn(listener::serve(ops, None, ops_router, door, stop_ops.clone(), background.clone()));
+    serving.spawn(listener::serve(public, tls, front, door.clone(), limits, stop.clone(), serving.clone()));
+    let door = ListenerConfig { max_connections_per_source: None, ..door };
+    let tracker = background.clone();
+    background.spawn(listener::serve(ops, None, ops_router, door, of_ops, stop_ops.clone(), tracker));
     background.spawn(health::watch(service.clone(), health.clone(), stop.clone()));
     let (house, tasks) = (service.clone(), background.clone());
     background.spawn(async move { Box::pin(house.keep_house(&tasks)).await });

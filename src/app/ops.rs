@@ -13,7 +13,10 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use crate::{service::Service, telemetry::Metrics};
+use crate::{
+    service::Service,
+    telemetry::{Limit, Metrics},
+};
 
 /// The media type of the `OpenMetrics` text format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,5 +60,6 @@ async fn readyz(State(context): State<Context>) -> Response {
 
 async fn metrics_text(State(context): State<Context>) -> Response {
     context.metrics.set_key_rotation(context.service.agents_left(), context.service.agents_done());
+    context.metrics.limits().set_refused(Limit::Watches, context.service.watches_refused());
     ([(header::CONTENT_TYPE, OPEN_METRICS)], context.metrics.render()).into_response()
 }

@@ -4,6 +4,7 @@
 //! What was read (`Settings`) and what was checked ([`Checked`]) are two types.
 //! To add a setting: a field here, and its place in the `Config` of the part it is for.
 
+mod connections;
 mod environment;
 mod keys;
 mod layers;
@@ -15,6 +16,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
 
+use connections::ConnectionSettings;
 pub use environment::Environment;
 pub use keys::{KeySettings, Keys, Provider};
 pub use layers::{SettingError, layer};
@@ -66,15 +68,17 @@ pub struct ServeSettings {
     /// Calls a second for each token; 0 for no limit
     #[arg(long, env = "SUPERSERVE_RATE_LIMIT", value_name = "N", default_value_t = 0)]
     rate_limit: u32,
+    /// Calls a second from one address (an IPv6 /64 is one), with or without a token; 0 for no limit
+    #[arg(long, env = "SUPERSERVE_RATE_LIMIT_PER_SOURCE", value_name = "N", default_value_t = 0)]
+    rate_limit_per_source: u32,
     /// Failed authentications a minute from one address (an IPv6 /64 is one); 0 for no limit
     #[arg(long, env = "SUPERSERVE_MAX_FAILED_AUTH", value_name = "N", default_value_t = 600)]
     max_failed_auth: u32,
     /// Longest wait for calls under way at shutdown, in seconds
     #[arg(long, env = "SUPERSERVE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     shutdown_timeout: Duration,
-    /// How long a connection takes new calls, in seconds, so that clients spread over new replicas [default: no limit]
-    #[arg(long, env = "SUPERSERVE_MAX_CONNECTION_AGE", value_name = "SECONDS", value_parser = seconds)]
-    max_connection_age: Option<Duration>,
+    #[command(flatten)]
+    connections: ConnectionSettings,
     #[command(flatten)]
     limits: LimitSettings,
 }
@@ -131,10 +135,7 @@ impl ServeSettings {
                 listen: self.listen,
                 ops_listen: self.ops_listen,
                 tls,
-                listener: ListenerConfig {
-                    max_connection_age: self.max_connection_age,
-                    ..ListenerConfig::default()
-                },
+                listener: self.connections.checked(),
             },
             identities: self.identities,
             transport: transport::Config {
@@ -142,6 +143,7 @@ impl ServeSettings {
                 timeout: self.request_timeout,
                 concurrent_requests: self.max_concurrent_requests,
                 rate_limit: NonZeroU32::new(self.rate_limit),
+                rate_limit_per_source: NonZeroU32::new(self.rate_limit_per_source),
                 failed_auth: NonZeroU32::new(self.max_failed_auth),
                 cors_origins: self.cors_origins,
             },

@@ -19,6 +19,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::LimitMetrics;
+
 /// The metrics of a process. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -30,6 +32,7 @@ struct Inner {
     agents_left: Gauge,
     agents_done: Counter,
     certificate: Certificate,
+    limits: LimitMetrics,
 }
 
 #[derive(Default)]
@@ -84,13 +87,15 @@ impl Metrics {
         if is_encrypted {
             certificate.register(&mut registry);
         }
+        let limits = LimitMetrics::default();
+        limits.register(&mut registry);
         registry.register(
             "build",
             "The version that runs",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register("up", "1 while the process runs", ConstGauge::new(1_i64));
-        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate }))
+        Self(Arc::new(Inner { registry, requests, durations, agents_left, agents_done, certificate, limits }))
     }
 
     /// Counts a request.
@@ -111,6 +116,12 @@ impl Metrics {
         let Certificate { not_before: from, not_after: until, refused: _ } = &self.0.certificate;
         from.set(not_before);
         until.set(not_after);
+    }
+
+    /// Those of the limits.
+    #[must_use]
+    pub fn limits(&self) -> &LimitMetrics {
+        &self.0.limits
     }
 
     /// Whether what the files of certificates hold now cannot be used.

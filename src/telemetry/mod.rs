@@ -4,6 +4,7 @@
 //! library's `trace` would show frames and headers, and with them tokens and values.
 
 mod json;
+mod limits;
 mod lines;
 mod metrics;
 
@@ -29,7 +30,11 @@ use tracing_subscriber::{
 };
 
 use self::{json::Json, lines::Lines};
-pub use self::{lines::MAY_WAIT, metrics::Metrics};
+pub use self::{
+    limits::{CallGauges, Limit, LimitMetrics},
+    lines::MAY_WAIT,
+    metrics::Metrics,
+};
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

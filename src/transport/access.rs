@@ -12,7 +12,7 @@ use axum::{
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tonic::Code;
 
-use super::protocol::{CallerNote, Protocol, RequestId};
+use super::protocol::{CallerNote, Protocol, RequestId, Shed};
 use crate::{
     domain::{TokenText, base62},
     telemetry::{self, Metrics},
@@ -51,16 +51,21 @@ where
     };
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     let principal = caller.get();
-    tracing::info!(
-        name: telemetry::MAY_WAIT,
-        request_id = id,
-        principal,
-        protocol,
-        route,
-        code = &*code,
-        micros,
-        "request"
-    );
+    if response.extensions().get::<Shed>().is_some() {
+        // They are counted: a line for each would cost what others could be answered with
+        tracing::debug!(request_id = id, protocol, route, micros, "a call was refused for the load");
+    } else {
+        tracing::info!(
+            name: telemetry::MAY_WAIT,
+            request_id = id,
+            principal,
+            protocol,
+            route,
+            code = &*code,
+            micros,
+            "request"
+        );
+    }
     metrics.count(protocol, route, code, duration);
     if let Ok(mut id) = HeaderValue::try_from(id) {
         // It comes never again: HTTP/2 would push what does out of the table that both sides keep of headers

@@ -15,6 +15,8 @@ pub struct Config {
     pub concurrent_requests: usize,
     /// Calls a second that each token may make, with bursts of as many; `None` for no limit.
     pub rate_limit: Option<NonZeroU32>,
+    /// Calls a second that may come from each source, with bursts of as many; `None` for no limit.
+    pub rate_limit_per_source: Option<NonZeroU32>,
     /// Failed authentications a minute of each source, by its address; `None` for no limit.
     pub failed_auth: Option<NonZeroU32>,
     /// The origins whose pages may call; none by default.

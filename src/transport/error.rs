@@ -277,7 +277,9 @@ fn retry_after(error: &Error) -> Option<Duration> {
 }
 
 fn log(error: &Error) {
-    if matches!(error.kind(), Kind::Internal | Kind::DataLoss | Kind::Unavailable | Kind::KeyUnavailable) {
+    let failures = [Kind::Internal, Kind::DataLoss, Kind::Unavailable, Kind::KeyUnavailable];
+    // That there are too many calls is counted and told once: a line for each would add to them
+    if failures.contains(&error.kind()) && !matches!(error, Error::Overloaded) {
         tracing::error!(reason = error.reason(), error = chain(error), "a call failed");
     } else {
         tracing::debug!(reason = error.reason(), "a call was refused");

@@ -1,33 +1,25 @@
 //! What every call passes before its handler, whichever protocol it speaks.
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, response::Response};
-use governor::{
-    Quota, RateLimiter,
-    clock::{Clock as _, DefaultClock},
-    state::keyed::HashMapStateStore,
-};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
     config::Config,
-    guesses::{Guesses, Source},
+    guesses::Guesses,
     listener::{ClientCertificate, ConnectionInfo},
+    load::{Awaited, Entry, Load, Place},
     protocol::{CallerNote, Protocol, RequestId},
+    rates::Rates,
+    source::Source,
 };
 use crate::{
     domain::{Origin, Principal},
     service::{Call, Error, Service},
+    telemetry::{Limit, LimitMetrics},
 };
 
 /// Paths that need no token: they tell what this service can do, and whether it does.
@@ -54,17 +46,18 @@ const OPEN_STREAMS_RETRY: Duration = Duration::from_secs(10);
 /// By which a caller who may call for several tenants says for which one.
 pub(super) const TENANT: HeaderName = HeaderName::from_static("x-superserve-tenant");
 
-/// After so many limited calls, tokens that have not called for a while are forgotten.
-const SWEEP_EVERY: u32 = 10_000;
-
 /// What stands before every handler. Its limits are those of both protocols together.
 pub(super) struct Gate {
     service: Service,
     timeout: Duration,
     concurrent: Semaphore,
-    rate: Option<RateLimiter<String, HashMapStateStore<String>, DefaultClock>>,
-    limited_calls: AtomicU32,
+    /// Of which there are so many.
+    most: usize,
+    load: Load,
+    token_rates: Rates<String>,
+    source_rates: Rates<Source>,
     guesses: Guesses,
+    metrics: LimitMetrics,
     /// For streams that need no token.
     open_streams: Arc<Semaphore>,
 }
@@ -73,17 +66,25 @@ pub(super) struct Gate {
 
 impl Gate {
     /// Limits as they are configured.
-    pub(super) fn new(service: Service, config: &Config) -> Self {
-        let limiter = |per_second: NonZeroU32| RateLimiter::hashmap(Quota::per_second(per_second));
+    pub(super) fn new(service: Service, config: &Config, metrics: LimitMetrics) -> Self {
+        let most = config.concurrent_requests.min(Semaphore::MAX_PERMITS);
         Self {
             service,
             timeout: config.timeout,
-            concurrent: Semaphore::new(config.concurrent_requests),
-            rate: config.rate_limit.map(limiter),
-            limited_calls: AtomicU32::new(0),
+            concurrent: Semaphore::new(most),
+            most,
+            load: Load::new(&metrics),
+            token_rates: Rates::new(config.rate_limit),
+            source_rates: Rates::new(config.rate_limit_per_source),
             guesses: Guesses::new(config.failed_auth),
+            metrics,
             open_streams: Arc::new(Semaphore::new(OPEN_STREAMS)),
         }
+    }
+
+    /// Looks for a place for a request, as soon as its head is there. [`Self::guard`] wants it among the extensions.
+    pub(super) fn enter(&self, request: &Request) -> Entry {
+        self.load.enter(request)
     }
 
     /// Hands a request on, or refuses it as its protocol does.
@@ -109,19 +110,57 @@ impl Gate {
     where
         F: Future<Output = Response>,
     {
-        let connection = request.extensions().get::<ConnectionInfo>();
-        if connection.is_some_and(|connection| connection.untaken.is_too_much()) {
-            return Err(Error::Overloaded);
-        }
-        let _place = self.concurrent.try_acquire().map_err(|_full| Error::Overloaded)?;
+        let place = match request.extensions_mut().remove::<Entry>() {
+            Some(Entry::Refused(limit)) => return Err(self.overloaded(limit)),
+            Some(Entry::Place(place)) => Some(place),
+            Some(Entry::Probe) | None => None,
+        };
+        let _held = self.room_for(&request)?;
         let open_stream = self.open_stream(request.uri().path())?;
         let limit = self.time_limit(request.headers());
         let answered = async {
             self.authenticate(&mut request).await?;
             self.limit_rate(&request)?;
+            let request = self.at_place(request, place.as_ref())?;
             Ok(until_its_end(handle(request).await, open_stream))
         };
         tokio::time::timeout(limit, answered).await.unwrap_or(Err(Error::TimedOut))
+    }
+
+    /// Whether there is room for one more call, and whether there is for one from where it comes.
+    fn room_for(&self, request: &Request) -> Result<SemaphorePermit<'_>, Error> {
+        let connection = request.extensions().get::<ConnectionInfo>();
+        if connection.is_some_and(|connection| connection.untaken.is_too_much()) {
+            return Err(self.overloaded(Limit::Untaken));
+        }
+        let source = || connection.map(|connection| Source::of(connection.remote.ip()));
+        self.counted(Limit::SourceRate, self.source_rates.check(source))?;
+        self.concurrent.try_acquire().map_err(|_full| self.overloaded(Limit::Concurrency))
+    }
+
+    /// Notes at its place whose call it is, and has it not count while it waits for its body. Of the last quarter of all
+    /// calls that may be under way, none is for a tenant that has its share of them.
+    fn at_place(&self, request: Request, place: Option<&Arc<Place>>) -> Result<Request, Error> {
+        let Some(place) = place else { return Ok(request) };
+        if let Some(call) = request.extensions().get::<Call>() {
+            let tenant = call.tenant().as_str();
+            self.load.note(place, request.headers(), tenant);
+            let is_scarce = self.concurrent.available_permits() < self.most / 4;
+            if is_scarce && self.load.is_over_share(tenant, self.most) {
+                return Err(self.overloaded(Limit::TenantShare));
+            }
+        }
+        Ok(request.map(|body| Awaited::body(body, place)))
+    }
+
+    fn overloaded(&self, limit: Limit) -> Error {
+        self.metrics.refused(limit);
+        Error::Overloaded
+    }
+
+    /// Counts it if a limit has refused.
+    fn counted<T>(&self, limit: Limit, outcome: Result<T, Error>) -> Result<T, Error> {
+        outcome.inspect_err(|_refused| self.metrics.refused(limit))
     }
 
     /// As long as this server allows, or less if a gRPC caller asks.
@@ -134,7 +173,8 @@ impl Gate {
     fn open_stream(&self, path: &str) -> Result<Option<OwnedSemaphorePermit>, Error> {
         let is_one = OPEN_STREAM_PATHS.contains(&path);
         let place = is_one.then(|| Arc::clone(&self.open_streams).try_acquire_owned()).transpose();
-        place.map_err(|_full| Error::RateLimited { retry_after: OPEN_STREAMS_RETRY })
+        let refused = |_full| Error::RateLimited { retry_after: OPEN_STREAMS_RETRY };
+        self.counted(Limit::OpenStreams, place.map_err(refused))
     }
 
     /// Finds out who calls, before anything else is looked at.
@@ -166,7 +206,8 @@ impl Gate {
         let token = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let shown = token.or(certificate.map(AsRef::as_ref)).ok_or(Error::Unauthenticated)?;
         let source = connection.map(|connection| Source::of(connection.remote.ip()));
-        let noted = source.map(|source| self.guesses.admit(source, shown)).transpose()?;
+        let noted = source.map(|source| self.guesses.admit(source, shown)).transpose();
+        let noted = self.counted(Limit::FailedAuth, noted)?;
         // Who shows a token is who the token says, whatever his certificate says, and nobody if it is not valid
         let caller = match token {
             Some(_) => match bearer(headers) {
@@ -194,19 +235,8 @@ impl Gate {
 
     fn limit_rate(&self, request: &Request) -> Result<(), Error> {
         let call = request.extensions().get::<Call>();
-        call.map_or(Ok(()), |call| self.check_rate(call.principal.token.id.as_str()))
-    }
-
-    fn check_rate(&self, token: &str) -> Result<(), Error> {
-        let Some(rate) = &self.rate else { return Ok(()) };
-        if self.limited_calls.fetch_add(1, Ordering::Relaxed) % SWEEP_EVERY == SWEEP_EVERY - 1 {
-            rate.retain_recent();
-            rate.shrink_to_fit();
-        }
-        let outcome = rate.check_key(&token.to_owned());
-        outcome.map(|_snapshot| ()).map_err(|refused| Error::RateLimited {
-            retry_after: refused.wait_time_from(DefaultClock::default().now()),
-        })
+        let token = || call.map(|call| call.principal.token.id.as_str().to_owned());
+        self.counted(Limit::TokenRate, self.token_rates.check(token))
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     config::Config,
     gate::{Gate, TENANT},
     grpc, http,
+    load::Entry,
     protocol::{self, Protocol},
 };
 use crate::{
@@ -54,7 +55,7 @@ impl Front {
     /// Puts everything together.
     #[must_use]
     pub fn new(service: &Service, health: HealthReporter, config: &Config, metrics: Metrics) -> Self {
-        let gate = Arc::new(Gate::new(service.clone(), config));
+        let gate = Arc::new(Gate::new(service.clone(), config, metrics.limits().clone()));
         let grpc = Arc::new(grpc::Services::new(service, health, config.request_bytes));
         let web = web(Arc::clone(&gate), Arc::clone(&grpc));
         let rest = http::router(service, config.request_bytes);
@@ -96,9 +97,18 @@ impl TowerService<Request<Body>> for Front {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    /// It has its place from now on, and not from when it is first polled: until then it waits for a processor.
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let parts = Arc::clone(&self.0);
-        Box::pin(async move { Ok(parts.answer(request).await) })
+        let entry = parts.fork.0.gate.enter(&request);
+        request.extensions_mut().insert(entry.clone());
+        Box::pin(async move {
+            let answer = parts.answer(request).await;
+            if let Entry::Place(place) = entry {
+                place.leave();
+            }
+            Ok(answer)
+        })
     }
 }
 

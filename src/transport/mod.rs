@@ -1,7 +1,7 @@
 //! Words in, words out: gRPC, gRPC-Web and REST on one port. No decisions are made here.
 //!
 //! A request passes, from outside in (`layers`): its id and the access log, CORS; then by its content type to
-//! gRPC or REST; and there, the same for both, the net for panics and the gate (`gate`): the limit of concurrent calls,
+//! gRPC or REST; and there, the same for both, the net for panics and the gate (`gate`): its place (`load`), the limit of concurrent calls,
 //! the deadline, authentication and the rate limit. Then a handler of `grpc` or `http` turns its words into a
 //! call of [`Service`](crate::service::Service) and the outcome into words, errors by the one table of
 //! `error`.
@@ -15,7 +15,10 @@ mod guesses;
 mod http;
 mod layers;
 pub mod listener;
+mod load;
 mod protocol;
+mod rates;
+mod source;
 mod timestamp;
 
 pub use config::Config;

@@ -34,6 +34,10 @@ const GRPC_WEB: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(pub(super) String);
 
+/// Marks the answer of a call that was refused as there were too many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shed;
+
 /// Where it is noted who makes a request, once that is known, for whom is told of it from outside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CallerNote(Arc<OnceLock<TokenId>>);
@@ -68,10 +72,14 @@ impl Protocol {
 
     /// An error as this protocol says it.
     pub(super) fn refuse(self, error: &Error) -> Response {
-        match self {
+        let mut refusal = match self {
             Self::Grpc | Self::GrpcWeb => to_status(error).into_http(),
             Self::Rest => to_response(error),
+        };
+        if matches!(error, Error::Overloaded) {
+            refusal.extensions_mut().insert(Shed);
         }
+        refusal
     }
 }
 

@@ -23,7 +23,8 @@ async fn idle_connections_are_held() {
     let count = environment("SUPERSERVE_TEST_CONNECTIONS").map_or(COUNT, |n| n.parse().expect("a number"));
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("no more than the maximum");
-    let server = Server::start(Database::Sqlite);
+    // All come from one address
+    let server = Server::with(Database::Sqlite).arg("--max-connections-per-source=0").start();
     assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
     let before = server.resident_bytes();
     let mut clients = JoinSet::new();

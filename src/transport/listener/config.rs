@@ -1,6 +1,6 @@
 //! The limits of a listener and of its connections.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use hyper_util::{rt::TokioTimer, server::conn::auto};
 
@@ -20,6 +20,9 @@ const MAX_PENDING_RESET_STREAMS: usize = 20;
 pub struct ListenerConfig {
     /// Connections served at once, at least 1. Further ones wait in the system's backlog.
     pub max_connections: usize,
+    /// Connections of one source served at once: an IPv4 address or an IPv6 /64. Further ones are closed. `None` for no
+    /// limit.
+    pub max_connections_per_source: Option<NonZeroU32>,
     /// How long a new connection may leave the HTTP version open: it sent nothing, or only a part of
     /// the HTTP/2 preface.
     pub first_bytes_timeout: Duration,
@@ -57,6 +60,7 @@ impl Default for ListenerConfig {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_source: None,
             first_bytes_timeout: Duration::from_secs(5),
             tls_handshake_timeout: Duration::from_secs(5),
             // Longer than the minute for which proxies keep idle connections: else one of them may reuse a

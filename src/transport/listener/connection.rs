@@ -17,7 +17,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
 use super::{
     Answers,
@@ -137,7 +136,9 @@ impl<A: Answers> Connections<A> {
         let written = stream.handle();
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(info.clone());
-            let answer = self.service.clone().oneshot(request.map(Body::new));
+            // At once, and not when its task comes to it: the time until then is a part of the call. What answers is
+            // always ready
+            let answer = self.service.clone().call(request.map(Body::new));
             let untaken = Arc::clone(&info.untaken);
             answer.map_ok(move |answer| untaken.count(answer))
         });

@@ -7,6 +7,7 @@
 mod certificate;
 mod config;
 mod connection;
+mod crowd;
 mod first_bytes;
 mod gathered;
 mod once_per;
@@ -36,9 +37,11 @@ pub use self::{
 };
 use self::{
     connection::{Connections, TrackedExecutor},
+    crowd::Crowd,
     once_per::OncePer,
     untaken::AllUntaken,
 };
+use crate::telemetry::{Limit, LimitMetrics};
 
 /// How long to wait when the system has no more sockets or memory: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -56,6 +59,7 @@ pub struct BoundListener {
 struct Acceptor {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    metrics: LimitMetrics,
     full: OncePer,
     failing: OncePer,
 }
@@ -102,12 +106,15 @@ pub async fn serve<S>(
     tls: Option<Arc<Tls>>,
     service: S,
     config: ListenerConfig,
+    metrics: LimitMetrics,
     stop: CancellationToken,
     tracker: TaskTracker,
 ) where
     S: Answers,
 {
-    let mut acceptor = Acceptor::new(bound.listener, config.max_connections);
+    let mut acceptor = Acceptor::new(bound.listener, config.max_connections, metrics.clone());
+    let crowd = Crowd::new(config.max_connections_per_source, metrics);
+    let mut crowded = OncePer::new(LOG_INTERVAL);
     let connections = Arc::new(Connections {
         http: config.http_builder(TrackedExecutor(tracker.clone())),
         tls,
@@ -118,11 +125,20 @@ pub async fn serve<S>(
     });
     let spread = RandomState::new();
     while let Some((socket, remote, slot)) = stop.run_until_cancelled(acceptor.next()).await {
+        let Some(place) = crowd.enter(remote.ip()) else {
+            if crowded.allows() {
+                tracing::warn!(
+                    %remote,
+                    "an address has as many connections as it may: new ones are closed, see --max-connections-per-source"
+                );
+            }
+            continue;
+        };
         let age = connections.config.connection_age(spread.hash_one(remote));
         let connections = Arc::clone(&connections);
         drop(tracker.spawn(async move {
             connections.run(socket, remote, age).await;
-            drop(slot);
+            drop((place, slot));
         }));
     }
 }
@@ -140,10 +156,11 @@ impl BoundListener {
 // === impl Acceptor ===
 
 impl Acceptor {
-    fn new(listener: TcpListener, max_connections: usize) -> Self {
+    fn new(listener: TcpListener, max_connections: usize, metrics: LimitMetrics) -> Self {
         Self {
             listener,
             slots: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            metrics,
             full: OncePer::new(LOG_INTERVAL),
             failing: OncePer::new(LOG_INTERVAL),
         }
@@ -172,8 +189,11 @@ impl Acceptor {
 
     /// `None` if the slots were closed, which nobody does.
     async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        if self.slots.available_permits() == 0 && self.full.allows() {
-            tracing::warn!("at the limit of connections: new ones wait");
+        if self.slots.available_permits() == 0 {
+            self.metrics.refused(Limit::Connections);
+            if self.full.allows() {
+                tracing::warn!("at the limit of connections: new ones wait, see --max-connections");
+            }
         }
         Arc::clone(&self.slots).acquire_owned().await.ok()
     }

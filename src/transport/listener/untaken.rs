@@ -20,10 +20,15 @@ use tokio::{sync::Notify, time::sleep};
 /// Pieces of fewer bytes are not counted: all that a connection can have of them is less than one large answer.
 const LEAST_BYTES: usize = 8 * 1024;
 
+/// While there is too much, who leaves more than his share is not waited for longer.
+const IMPATIENCE: Duration = Duration::from_secs(2);
+
 /// What all connections of a listener leave.
 #[derive(Debug)]
 pub(super) struct AllUntaken {
     bytes: AtomicUsize,
+    /// How many connections leave any.
+    connections: AtomicUsize,
     most: usize,
 }
 
@@ -49,7 +54,7 @@ struct Piece {
 impl AllUntaken {
     /// At most so many bytes; when there are more, calls are refused.
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), most })
+        Arc::new(Self { bytes: AtomicUsize::new(0), connections: AtomicUsize::new(0), most })
     }
 
     /// Of a new connection.
@@ -62,9 +67,17 @@ impl AllUntaken {
 // === impl Untaken ===
 
 impl Untaken {
-    /// Whether clients leave so much that nothing should be added.
+    /// Whether clients leave so much that nothing should be added for this one: more than there is room for, and it its
+    /// share of that. Where they leave twice as much, nothing is added for anybody.
     pub fn is_too_much(&self) -> bool {
-        self.all.bytes.load(Ordering::Relaxed) > self.all.most
+        let AllUntaken { bytes, connections, most } = &*self.all;
+        let bytes = bytes.load(Ordering::Relaxed);
+        if bytes <= *most {
+            return false;
+        }
+        // One more than there are: who comes next has room too
+        let share = most / (connections.load(Ordering::Relaxed) + 1);
+        bytes > most.saturating_mul(2) || self.bytes.load(Ordering::Relaxed) > share
     }
 
     /// Counts an answer until it is taken.
@@ -85,22 +98,27 @@ impl Untaken {
         }
         of.all.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
         if of.bytes.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
+            of.all.connections.fetch_add(1, Ordering::Relaxed);
             of.begun.notify_one();
         }
         Bytes::from_owner(Piece { bytes, of: Arc::clone(of) })
     }
 
-    /// Comes back once something was there to take for `limit`, and nothing of it was taken.
+    /// Comes back once something was there to take for `limit`, or for two seconds while there is too much, and nothing of
+    /// it was taken.
     pub(super) async fn neglected(&self, limit: Duration) {
+        let slice = limit.min(IMPATIENCE);
         loop {
             self.begun.notified().await;
+            let (mut taken, mut waited) = (self.taken.load(Ordering::Relaxed), Duration::ZERO);
             loop {
-                let taken = self.taken.load(Ordering::Relaxed);
-                sleep(limit).await;
+                sleep(slice).await;
                 if self.bytes.load(Ordering::Relaxed) == 0 {
                     break;
                 }
-                if self.taken.load(Ordering::Relaxed) == taken {
+                let before = std::mem::replace(&mut taken, self.taken.load(Ordering::Relaxed));
+                waited = if before == taken { waited + slice } else { Duration::ZERO };
+                if waited >= limit || (!waited.is_zero() && self.is_too_much()) {
                     return;
                 }
             }
@@ -117,7 +135,9 @@ impl AsRef<[u8]> for Piece {
 impl Drop for Piece {
     fn drop(&mut self) {
         self.of.taken.fetch_add(1, Ordering::Relaxed);
-        self.of.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        if self.of.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed) == self.bytes.len() {
+            self.of.all.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.of.all.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
@@ -135,6 +155,7 @@ mod tests {
         assert!(!other.is_too_much());
         let more = other.count(large()).into_body().collect().await.unwrap().to_bytes();
         assert!(one.is_too_much() && other.is_too_much(), "it is one room for all");
+        assert!(!all.connection().is_too_much(), "who leaves nothing may call");
         // A part that is kept keeps the whole
         let part = left.slice(..1);
         drop(left);
@@ -167,5 +188,25 @@ mod tests {
         drop(left);
         let neglected = tokio::time::timeout(short * 10, of.neglected(short)).await;
         assert!(neglected.is_err(), "nothing is left");
+    }
+
+    #[tokio::test]
+    async fn who_leaves_least_may_call_and_who_leaves_most_is_not_waited_for() {
+        let all = AllUntaken::new(8 * LEAST_BYTES);
+        let (greedy, modest) = (all.connection(), all.connection());
+        let piece = |of: &Arc<Untaken>| Untaken::piece(of, Bytes::from(vec![b'x'; LEAST_BYTES]));
+        let left: Vec<_> = (0..8).map(|_| piece(&greedy)).collect();
+        let one = piece(&modest);
+        assert!(greedy.is_too_much() && !modest.is_too_much());
+        // The first is not waited for an hour, the second is
+        let hour = Duration::from_hours(1);
+        let first = tokio::time::timeout(IMPATIENCE * 10, greedy.neglected(hour));
+        let second = tokio::time::timeout(IMPATIENCE * 2, modest.neglected(hour));
+        let (first, second) = tokio::join!(first, second);
+        assert!(first.is_ok() && second.is_err());
+        let more: Vec<_> = (0..8).map(|_| piece(&greedy)).collect();
+        assert!(modest.is_too_much(), "twice as much is too much for all");
+        drop((left, one, more));
+        assert_eq!(all.connections.load(Ordering::Relaxed), 0);
     }
 }

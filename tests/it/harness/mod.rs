@@ -12,6 +12,7 @@
 //! | [`grpc_web`] | gRPC-Web by hand, with any bytes |
 //! | [`cli`] | the binary as a client, with pipes or on a terminal |
 //! | [`issuer`] | an issuer of signed tokens, and the server that publishes its keys |
+//! | [`open_loop`] | calls that come when they come, and how long each took |
 //! | [`relay`] | an address that stays the same for a server that does not, that hangs up, or that falls silent |
 //! | [`pki`] | an authority, its certificates, servers and clients that show them |
 //! | [`programs`] | which programs of the machine are there |
@@ -32,6 +33,7 @@ pub(crate) mod grpc_web;
 pub(crate) mod issuer;
 pub(crate) mod memory;
 pub(crate) mod moto;
+pub(crate) mod open_loop;
 pub(crate) mod patroni;
 pub(crate) mod pki;
 pub(crate) mod postgres;

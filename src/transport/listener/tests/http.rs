@@ -48,6 +48,7 @@ async fn an_ipv4_client_of_an_ipv6_socket_is_shown_as_ipv4() {
         None,
         routes(Gate::closed()),
         config,
+        crate::telemetry::LimitMetrics::default(),
         stop,
         tracker.clone(),
     )));

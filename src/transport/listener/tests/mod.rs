@@ -30,6 +30,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use crate::telemetry::LimitMetrics;
+
 use super::{ConnectionInfo, ListenerConfig, Tls, connection::TrackedExecutor};
 
 /// A limit that the listener waits for in these tests.
@@ -115,6 +117,7 @@ impl TestServer {
             tls,
             routes(Arc::clone(&gate)),
             config,
+            LimitMetrics::default(),
             stop.clone(),
             connections.clone(),
         ));
