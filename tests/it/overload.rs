@@ -142,11 +142,11 @@ async fn who_has_many_calls_under_way_keeps_nobody_out() {
     backdoor.block_writers(&agent).await;
 
     // More and more come, until some are refused
-    let (mut greedy, mut sent) = (JoinSet::new(), 0);
+    let (mut greedy, mut calls_made) = (JoinSet::new(), 0);
     let refused = eventually("a refusal", async || {
         for _ in 0..20 {
-            greedy.spawn(open.call(sent, set(sent)));
-            sent += 1;
+            greedy.spawn(open.call(calls_made, set(calls_made)));
+            calls_made += 1;
         }
         greedy.try_join_next().map(|call| call.unwrap())
     });
