@@ -2,8 +2,9 @@
 //!
 //! They are had again from time to time, and when a token names a key that is not known, as an issuer signs with a new
 //! key at times. That is how strangers can make this service ask the issuer, so it does so only so often, and not
-//! many of them are waited with. While the issuer does not answer, the keys that it gave last are believed, for so
-//! long as the rules allow.
+//! many of them are waited with. It is asked by a task of its own, so that who gives up waiting takes the answer from
+//! nobody else. While the issuer does not answer, the keys that it gave last are believed, for so long as the rules
+//! allow; whether it has another key by then nobody knows.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,9 +14,11 @@ use std::{
 
 use jsonwebtoken::Algorithm;
 use tokio::{
-    sync::{Mutex as AsyncMutex, Semaphore},
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore},
     time::Instant,
 };
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::{
     Refusal,
@@ -81,8 +84,10 @@ pub(super) struct Keys {
     source: Source,
     freshness: Freshness,
     held: Mutex<Held>,
-    /// Held by who asks the issuer.
-    asking: AsyncMutex<()>,
+    /// Held by the task that asks the issuer.
+    asking: Arc<AsyncMutex<()>>,
+    /// Nobody waits for them when the server stops: what they would learn is for its calls alone.
+    tasks: TaskTracker,
     /// Places for those who wait for it.
     waiting: Semaphore,
 }
@@ -94,8 +99,17 @@ struct Held {
     since: Option<Instant>,
     /// When they were asked for last, with or without an answer.
     tried: Option<Instant>,
-    /// When an unknown key was last the reason to ask.
+    /// When the issuer was last asked because of an unknown key: when that had ended.
     provoked: Option<Instant>,
+}
+
+// === impl Held ===
+
+impl Held {
+    /// Whether the issuer answered when it was asked last.
+    fn was_answered(&self) -> bool {
+        self.since == self.tried
+    }
 }
 
 // === impl Source ===
@@ -145,7 +159,8 @@ impl Keys {
             source,
             freshness,
             held: Mutex::default(),
-            asking: AsyncMutex::default(),
+            asking: Arc::default(),
+            tasks: TaskTracker::new(),
             waiting: Semaphore::new(WAITING),
         }
     }
@@ -158,8 +173,13 @@ impl Keys {
     /// Those of the keys that a token means by this id and algorithm.
     ///
     /// # Errors
-    /// [`Refusal::Unknown`] if there is none, [`Refusal::Unavailable`] while the issuer's keys are not to be had.
-    pub(super) async fn meant_by(&self, id: &str, algorithm: Algorithm) -> Result<Arc<Vec<Key>>, Refusal> {
+    /// [`Refusal::Unknown`] if the issuer says that there is none; [`Refusal::Unavailable`] while its keys are not to be
+    /// had, or there is none among the last ones and it does not say whether it has others.
+    pub(super) async fn meant_by(
+        self: &Arc<Self>,
+        id: &str,
+        algorithm: Algorithm,
+    ) -> Result<Arc<Vec<Key>>, Refusal> {
         let is_there = |keys: &Arc<Vec<Key>>| keys.iter().any(|key| key.is_meant_by(id, algorithm));
         let believed = self.believed();
         if let Some(keys) = believed.as_ref().filter(|keys| is_there(keys)) {
@@ -169,38 +189,57 @@ impl Keys {
         let _place = self.waiting.try_acquire().map_err(|_full| unavailable())?;
         self.ask_for_unknown().await;
         let keys = self.believed().ok_or_else(unavailable)?;
-        if is_there(&keys) { Ok(keys) } else { Err(Refusal::Unknown("the key")) }
+        if is_there(&keys) {
+            Ok(keys)
+        } else if self.lock().was_answered() {
+            Err(Refusal::Unknown("the key"))
+        } else {
+            Err(unavailable())
+        }
     }
 
     /// Has the keys again if a token with an unknown key is reason enough, or waits for somebody who has.
-    async fn ask_for_unknown(&self) {
+    async fn ask_for_unknown(self: &Arc<Self>) {
         let before = self.lock().tried;
-        let _asking = self.asking.lock().await;
+        let asking = Arc::clone(&self.asking).lock_owned().await;
         let was_asked = self.lock().tried != before;
         let is_allowed = self.lock().provoked.is_none_or(|at| at.elapsed() >= PAUSE);
         if !was_asked && is_allowed {
             // The first time it is asked anyway
-            self.lock().provoked = before.map(|_tried| Instant::now());
-            self.ask().await;
+            self.ask(asking, before.is_some()).await;
         }
     }
 
     /// Has the keys again if they are old enough, and says when that is the case next.
-    pub(super) async fn refresh(&self) -> Instant {
-        let _asking = self.asking.lock().await;
+    pub(super) async fn refresh(self: &Arc<Self>) -> Instant {
+        let asking = Arc::clone(&self.asking).lock_owned().await;
         if self.due() <= Instant::now() {
-            self.ask().await;
+            self.ask(asking, false).await;
         }
         self.due()
     }
 
-    /// Has the keys now. If they are not to be had, the ones before stay, and the log says so once.
-    async fn ask(&self) {
-        let answer = self.source.read().await;
+    /// Has the keys now, and goes on with that also where nobody waits any more.
+    async fn ask(self: &Arc<Self>, asking: OwnedMutexGuard<()>, is_provoked: bool) {
+        let keys = Arc::clone(self);
+        let task = async move {
+            let answer = keys.source.read().await;
+            keys.note(answer, is_provoked);
+            drop(asking);
+        };
+        // It ends early only where the server does
+        let _ended = self.tasks.spawn(task.in_current_span()).await;
+    }
+
+    /// Takes up what an issuer has answered. If its keys are not to be had, the ones before stay, and the log says so once.
+    fn note(&self, answer: Result<Vec<Key>, SourceError>, is_provoked: bool) {
         let mut held = self.lock();
         let now = Some(Instant::now());
-        let was_answered = held.since == held.tried;
+        let was_answered = held.was_answered();
         held.tried = now;
+        if is_provoked {
+            held.provoked = now;
+        }
         match answer {
             Ok(keys) => {
                 if !was_answered {
@@ -226,8 +265,8 @@ impl Keys {
     fn due(&self) -> Instant {
         let held = self.lock();
         let Some(tried) = held.tried else { return Instant::now() };
-        let was_answered = held.since == held.tried;
-        let pause = if was_answered { self.freshness.refresh } else { RETRY.min(self.freshness.refresh) };
+        let pause =
+            if held.was_answered() { self.freshness.refresh } else { RETRY.min(self.freshness.refresh) };
         tried + pause
     }
 

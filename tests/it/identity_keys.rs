@@ -60,6 +60,48 @@ async fn an_unknown_key_is_asked_for_and_not_too_often() {
 }
 
 #[tokio::test]
+async fn who_gives_up_waiting_takes_the_answer_from_nobody() {
+    let (first, second, invented) = (SigningKey::p256("a"), SigningKey::p256("b"), SigningKey::p256("c"));
+    let keys = KeyServer::start(&[&first]);
+    let server = start(&keys, "");
+    assert_eq!(status(&server, &first).await, 200);
+    {
+        let mut published = keys.published();
+        published.is_slow = true;
+        published.body = key_set(&[&first, &second]);
+    }
+    let rest = server.rest().token(&token(&invented));
+    let impatient = rest.get("/v1/agents").header("grpc-timeout", "700m").send().await;
+    assert_eq!(impatient.status, 504);
+    let patient = status(&server, &second);
+    let answered = async {
+        eventually("the issuer to be asked", async || (keys.published().asked == 2).then_some(())).await;
+        keys.published().is_slow = false;
+    };
+    assert_eq!(tokio::join!(patient, answered).0, 200, "the new key is there");
+    assert_eq!(keys.published().asked, 2, "nobody asked once more");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_asked_for_is_not_said_to_be_unknown() {
+    let (first, second) = (SigningKey::p256("a"), SigningKey::p256("b"));
+    let keys = KeyServer::start(&[&first]);
+    let server = start(&keys, "");
+    assert_eq!(status(&server, &first).await, 200);
+    {
+        let mut published = keys.published();
+        published.is_down = true;
+        published.body = key_set(&[&first, &second]);
+    }
+    for _ in 0..3 {
+        assert_eq!(status(&server, &second).await, 503, "perhaps its issuer has it by now");
+    }
+    assert_eq!(status(&server, &first).await, 200);
+    keys.published().is_down = false;
+    eventually("it to be asked again", async || (status(&server, &second).await == 200).then_some(())).await;
+}
+
+#[tokio::test]
 async fn a_key_that_is_withdrawn_ends_by_the_clock() {
     let (first, second) = (SigningKey::p256("a"), SigningKey::p256("b"));
     let keys = KeyServer::start(&[&first]);

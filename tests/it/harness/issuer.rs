@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -61,6 +61,8 @@ pub(crate) struct Published {
     pub(crate) bearer: Option<String>,
     /// Whether everybody is hung up on.
     pub(crate) is_down: bool,
+    /// Whether everybody waits for the answer.
+    pub(crate) is_slow: bool,
     /// How many have asked.
     pub(crate) asked: usize,
 }
@@ -271,6 +273,11 @@ fn answer(mut stream: impl Read + Write, state: &Mutex<Published>) {
     let request = String::from_utf8_lossy(&request).to_lowercase();
     let mut published = state.lock().unwrap_or_else(PoisonError::into_inner);
     published.asked += 1;
+    while published.is_slow && !published.is_down {
+        drop(published);
+        thread::sleep(Duration::from_millis(5));
+        published = state.lock().unwrap_or_else(PoisonError::into_inner);
+    }
     if published.is_down {
         return;
     }
