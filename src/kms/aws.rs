@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{
     KmsError,
+    attempts::in_time,
     http::{Answer, Http},
 };
 use crate::{
@@ -147,18 +148,22 @@ impl AwsKms {
 
     async fn call(&self, action: &str, body: &Value) -> Result<Answer, ProviderError> {
         let body = Zeroizing::new(body.to_string().into_bytes());
+        in_time(self.call_signed(action, &body)).await
+    }
+
+    async fn call_signed(&self, action: &str, body: &[u8]) -> Result<Answer, ProviderError> {
         let request = Request::post(self.endpoint.clone())
             .header(header::CONTENT_TYPE, JSON)
             .header("x-amz-target", format!("TrentService.{action}"))
             // Makes the body part of what is signed
-            .header("x-amz-content-sha256", HEXLOWER.encode(digest(&SHA256, &body).as_ref()))
+            .header("x-amz-content-sha256", HEXLOWER.encode(digest(&SHA256, body).as_ref()))
             .body(())
             .map_err(|error| unavailable(format!("--aws-kms-endpoint: {error}")))?;
         let mut parts = request.into_parts().0;
         self.signer.sign(&mut parts, None).await.map_err(|error| {
             unavailable(format!("there are no AWS credentials to call KMS with: {error}"))
         })?;
-        self.http.send(Request::from_parts(parts, Bytes::copy_from_slice(&body))).await
+        self.http.send(Request::from_parts(parts, Bytes::copy_from_slice(body))).await
     }
 }
 

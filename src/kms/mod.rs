@@ -4,11 +4,13 @@
 //! - `aws`: AWS KMS.
 //! - `transit`: the transit engine of OpenBao or Vault, over its HTTP API.
 //!
-//! An answer is waited for 5 seconds. What a provider says of an error is logged, and never a key.
+//! An answer is waited for 5 seconds, and a call takes 10 in all. What a provider says of an error is logged, and never a key.
 
+mod attempts;
 mod aws;
 mod error;
 mod http;
+mod login;
 mod measured;
 mod transit;
 

@@ -3,7 +3,11 @@
 //! `POST /v1/MOUNT/encrypt/KEY` and `…/decrypt/KEY`, with the data key's owner as additional data, so that the engine itself
 //! refuses a wrapped key that was moved. The engine rotates its key by versions, which stand in what it has wrapped.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -11,12 +15,14 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::{sync::Mutex, time::Instant};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::{
     KmsError,
+    attempts::in_time,
     http::{Answer, Http},
+    login::{Entry, Login},
 };
 use crate::{
     crypto::{DataKey, KeyProvider, Owner, ProviderError, WrappedKey},
@@ -59,16 +65,18 @@ pub enum TransitAuth {
 /// The engine.
 #[derive(Debug)]
 pub struct Transit {
-    config: TransitConfig,
     id: KekId,
-    http: Http,
-    entry: Mutex<Option<Entry>>,
+    engine: Arc<Engine>,
+    login: Login,
+    /// The token of the file, until it is refused.
+    from_file: Mutex<Option<HeaderValue>>,
 }
 
-/// A token, and until when it is good.
-struct Entry {
-    token: HeaderValue,
-    until: Option<Instant>,
+/// How it is called.
+#[derive(Debug)]
+struct Engine {
+    config: TransitConfig,
+    http: Http,
 }
 
 #[derive(Deserialize)]
@@ -123,7 +131,8 @@ impl Transit {
     pub fn new(config: TransitConfig) -> Result<Self, KmsError> {
         let http = Http::new("--transit-ca", config.ca.as_deref())?;
         let id = KekId::from_stored(format!("transit:{}/{}", config.mount, config.key));
-        Ok(Self { config, id, http, entry: Mutex::default() })
+        let engine = Arc::new(Engine { config, http });
+        Ok(Self { id, engine, login: Login::default(), from_file: Mutex::default() })
     }
 
     /// What its key is called in the database.
@@ -132,24 +141,53 @@ impl Transit {
         &self.id
     }
 
-    /// Calls the engine; once more with a fresh token, if it refuses the one there is.
     async fn call(&self, what: &str, body: &serde_json::Value) -> Result<Answer, ProviderError> {
-        let path = format!("{}/{what}/{}", self.config.mount, self.config.key);
+        let path = format!("{}/{what}/{}", self.engine.config.mount, self.engine.config.key);
         let body = Zeroizing::new(body.to_string().into_bytes());
+        in_time(self.call_let_in(&path, &body)).await
+    }
+
+    /// Calls the engine; once more with a fresh token, if it refuses the one there is.
+    async fn call_let_in(&self, path: &str, body: &[u8]) -> Result<Answer, ProviderError> {
         let token = self.token(None).await?;
-        let answer = self.post(&path, Some(token.clone()), body.clone()).await?;
+        let answer = self.engine.post(path, token.clone(), body).await?;
         if answer.status != StatusCode::FORBIDDEN {
             return Ok(answer);
         }
-        let token = self.token(Some(&token)).await?;
-        self.post(&path, Some(token), body).await
+        match self.token(token.as_ref()).await? {
+            Some(another) => self.engine.post(path, Some(another), body).await,
+            None => Ok(answer),
+        }
     }
 
+    /// A token to call with, which is not the one that was refused; `None` if there is no other just now.
+    async fn token(&self, refused: Option<&HeaderValue>) -> Result<Option<HeaderValue>, ProviderError> {
+        match &self.engine.config.auth {
+            TransitAuth::TokenFile(path) => {
+                let mut known = self.from_file.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.is_none() || known.as_ref() == refused {
+                    *known = Some(header(&read(path)?)?);
+                }
+                Ok(known.clone().filter(|token| Some(token) != refused))
+            }
+            TransitAuth::Kubernetes { mount, role, jwt } => {
+                let engine = Arc::clone(&self.engine);
+                let (mount, role, jwt) = (mount.clone(), role.clone(), jwt.clone());
+                let log_in = || async move { engine.log_in(&mount, &role, &read(&jwt)?).await };
+                self.login.token(refused, log_in).await
+            }
+        }
+    }
+}
+
+// === impl Engine ===
+
+impl Engine {
     async fn post(
         &self,
         path: &str,
         token: Option<HeaderValue>,
-        body: Zeroizing<Vec<u8>>,
+        body: &[u8],
     ) -> Result<Answer, ProviderError> {
         let address = self.config.address.to_string();
         let uri = format!("{}/v1/{path}", address.trim_end_matches('/'));
@@ -162,32 +200,13 @@ impl Transit {
         if !self.config.namespace.is_empty() {
             request = request.header("x-vault-namespace", &self.config.namespace);
         }
-        let request = request.body(Bytes::copy_from_slice(&body));
+        let request = request.body(Bytes::copy_from_slice(body));
         self.http.send(request.map_err(|error| unavailable(format!("{path}: {error}")))?).await
-    }
-
-    /// A token to call with, which is not the one that was refused.
-    async fn token(&self, refused: Option<&HeaderValue>) -> Result<HeaderValue, ProviderError> {
-        // Who comes while another is let in waits for that one's token
-        let mut entry = self.entry.lock().await;
-        if let Some(Entry { token, until }) = &*entry
-            && until.is_none_or(|until| Instant::now() < until)
-            && refused != Some(token)
-        {
-            return Ok(token.clone());
-        }
-        let fresh = match &self.config.auth {
-            TransitAuth::TokenFile(path) => Entry { token: header(&read(path)?)?, until: None },
-            TransitAuth::Kubernetes { mount, role, jwt } => self.log_in(mount, role, &read(jwt)?).await?,
-        };
-        let token = fresh.token.clone();
-        *entry = Some(fresh);
-        Ok(token)
     }
 
     async fn log_in(&self, mount: &str, role: &str, jwt: &str) -> Result<Entry, ProviderError> {
         let body = Zeroizing::new(json!({"role": role, "jwt": jwt}).to_string().into_bytes());
-        let answer = self.post(&format!("auth/{mount}/login"), None, body).await?;
+        let answer = self.post(&format!("auth/{mount}/login"), None, &body).await?;
         if !answer.status.is_success() {
             return Err(refusal("the login", &answer));
         }
@@ -230,12 +249,6 @@ impl KeyProvider for Transit {
         let Decrypted { data } = parse(&answer)?;
         let bytes = STANDARD.decode(data.plaintext).map_err(|_where| ProviderError::DoesNotOpen)?;
         DataKey::from_unwrapped(&Zeroizing::new(bytes))
-    }
-}
-
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Entry([redacted])")
     }
 }
 

@@ -65,6 +65,7 @@ mod pages;
 mod parity;
 mod patterns;
 mod postgres;
+mod provider_troubles;
 mod providers;
 mod readme;
 mod repeats;

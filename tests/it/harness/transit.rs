@@ -7,8 +7,9 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
+    time::Duration,
 };
 
 use axum::{
@@ -43,6 +44,16 @@ pub(crate) struct Transit {
     directory: TempDir,
     process: Option<Child>,
     token: String,
+    small: Shared,
+}
+
+// === impl Engine ===
+
+impl Engine {
+    /// Ends all tokens.
+    pub(crate) fn end_tokens(&mut self) {
+        self.tokens.clear();
+    }
 }
 
 // === impl Transit ===
@@ -53,12 +64,14 @@ impl Transit {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket");
         let address = listener.local_addr().expect("an address");
+        let engine = Shared::default();
+        let served = Arc::clone(&engine);
         // Not in the test's own runtime, which stands still while a program is waited for
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(serve(listener));
+            runtime.expect("a runtime").block_on(serve(listener, served));
         });
-        Self::with_key(address, None).await
+        Self::with_key(address, None, engine).await
     }
 
     /// A real one; `None` without its program.
@@ -71,13 +84,14 @@ impl Transit {
         let arguments = ["server", "-dev", "-dev-no-store-token", "-dev-root-token-id=root", &listen];
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Some(Self::with_key(address, Some(command.spawn().expect("OpenBao starts"))).await)
+        let process = command.spawn().expect("OpenBao starts");
+        Some(Self::with_key(address, Some(process), Shared::default()).await)
     }
 
-    async fn with_key(address: SocketAddr, process: Option<Child>) -> Self {
+    async fn with_key(address: SocketAddr, process: Option<Child>, small: Shared) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let (relay, token) = (Relay::start(address), "root".to_owned());
-        let mut transit = Self { relay, address, directory, process, token };
+        let mut transit = Self { relay, address, directory, process, token, small };
         eventually("the engine to answer", async || {
             let connected = tokio::net::TcpStream::connect(address).await.is_ok();
             let health = "/v1/sys/health";
@@ -120,6 +134,11 @@ impl Transit {
     /// Ends the token that is in the token file.
     pub(crate) async fn revoke_token(&self) {
         self.admin("/v1/auth/token/revoke", &json!({"token": self.token})).await;
+    }
+
+    /// The small server's insides.
+    pub(crate) fn small_engine(&self) -> MutexGuard<'_, Engine> {
+        of(&self.small)
     }
 
     /// Lets nothing through any more, without a word.
@@ -178,18 +197,24 @@ impl Drop for Transit {
 }
 
 /// What the small server knows.
-#[derive(Default)]
-struct Engine {
+#[derive(Debug, Default)]
+pub(crate) struct Engine {
     keys: BTreeMap<String, Vec<[u8; 32]>>,
     tokens: Vec<String>,
+    /// How many have logged in.
+    pub(crate) logins: usize,
+    /// Whether logins are not answered.
+    pub(crate) holds_logins: bool,
+    /// Whether no token may wrap or unwrap.
+    pub(crate) forbids: bool,
 }
 
 type Shared = Arc<Mutex<Engine>>;
 type Answer = (StatusCode, Json<Value>);
 
-async fn serve(listener: TcpListener) {
+async fn serve(listener: TcpListener, engine: Shared) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-    let router = router();
+    let router = router(engine);
     let connections = TaskTracker::new();
     while let Ok((stream, _)) = listener.accept().await {
         let service = TowerToHyperService::new(router.clone());
@@ -199,7 +224,7 @@ async fn serve(listener: TcpListener) {
     }
 }
 
-fn router() -> Router {
+fn router(engine: Shared) -> Router {
     Router::new()
         .route("/v1/sys/health", axum::routing::get(|| async { Json(json!({"sealed": false})) }))
         .route("/v1/sys/mounts/transit", post(|| async { StatusCode::NO_CONTENT }))
@@ -211,7 +236,7 @@ fn router() -> Router {
         .route("/v1/auth/token/create", post(create_token))
         .route("/v1/auth/token/revoke", post(revoke_token))
         .route("/v1/auth/kubernetes/login", post(log_in))
-        .with_state(Shared::default())
+        .with_state(engine)
 }
 
 fn refused(status: StatusCode, why: &str) -> Answer {
@@ -222,7 +247,7 @@ fn data(data: &Value) -> Answer {
     (StatusCode::OK, Json(json!({"request_id": "", "lease_id": "", "renewable": false, "data": data})))
 }
 
-fn of(engine: &Shared) -> std::sync::MutexGuard<'_, Engine> {
+fn of(engine: &Shared) -> MutexGuard<'_, Engine> {
     engine.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -261,6 +286,10 @@ async fn log_in(State(engine): State<Shared>, Json(body): Json<Value>) -> Answer
     if body != json!({"role": "superserve", "jwt": SERVICE_ACCOUNT}) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
     }
+    of(&engine).logins += 1;
+    while of(&engine).holds_logins {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let token = STANDARD.encode(random::<16>());
     of(&engine).tokens.push(token.clone());
     (StatusCode::OK, Json(json!({"auth": {"client_token": token, "lease_duration": 3600}})))
@@ -274,7 +303,7 @@ async fn encrypt_or_decrypt(
 ) -> Answer {
     let engine = of(&engine);
     let token = headers.get("x-vault-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
-    if !engine.tokens.iter().any(|known| known == token) {
+    if engine.forbids || !engine.tokens.iter().any(|known| known == token) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
     }
     let Some(versions) = engine.keys.get(&key) else {
