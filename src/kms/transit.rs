@@ -277,11 +277,13 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, ProviderError>
         .map_err(|_quotes| unavailable("the key provider's answer is not as documented".to_owned()))
 }
 
-/// Whether the engine says that it did not wrap this, or not for this owner.
+/// Whether the engine says that it did not wrap this, or not for this owner. What a newer version of the key has wrapped, it
+/// may know yet: a replica that lags behind, or a backup that came back.
 fn is_no_match(answer: &Answer) -> bool {
     let errors = serde_json::from_slice::<Refused>(&answer.body).map(|it| it.errors).unwrap_or_default();
     let says = |words: &str| errors.iter().any(|error| error.contains(words));
-    says("message authentication failed") || says("invalid ciphertext")
+    let is_none_of_its = says("message authentication failed") || says("invalid ciphertext");
+    is_none_of_its && !says("version is too new")
 }
 
 fn refusal(what: &str, answer: &Answer) -> ProviderError {

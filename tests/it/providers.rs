@@ -96,7 +96,11 @@ on_each_provider!(outside:
     agents_move_from_the_keyring_to_the_provider,
     two_servers_move_one_after_the_other,
 );
-on_each_engine!(another_version_of_the_key_wraps, a_token_can_be_exchanged);
+on_each_engine!(
+    another_version_of_the_key_wraps,
+    a_version_that_the_engine_has_not_yet_is_no_loss,
+    a_token_can_be_exchanged
+);
 
 async fn openbao() -> Option<Transit> {
     let transit = Transit::openbao().await;
@@ -221,6 +225,25 @@ async fn another_version_of_the_key_wraps(transit: Transit) {
     let sql = server.backdoor().await;
     let row = sql.row("SELECT wrapped_key FROM agents WHERE id = $1", [new.as_str().into()]).await;
     assert!(row.try_get::<Vec<u8>>("", "wrapped_key").unwrap().starts_with(b"vault:v2:"));
+}
+
+async fn a_version_that_the_engine_has_not_yet_is_no_loss(transit: Transit) {
+    let mut server = transit.settings(Server::with(Database::Sqlite)).start();
+    let before = transit.backup().await;
+    transit.rotate().await;
+    let agent = server.deploy("demo").await;
+    server.set(&agent, &json!({"KEY": "v"})).await;
+    let after = transit.backup().await;
+    // As an engine is that lags behind, or came back from a backup
+    transit.restore(&before).await;
+    server.kill9();
+    server.restart();
+    let grpc = resolver(&server).await;
+    let refused = resolve(&grpc, &agent).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(server.log().contains("version is too new"), "{}", server.log());
+    transit.restore(&after).await;
+    assert_eq!(resolve(&grpc, &agent).await.unwrap()["KEY"], "v");
 }
 
 async fn a_token_can_be_exchanged(mut transit: Transit) {

@@ -120,6 +120,21 @@ impl Transit {
         self.admin(&format!("/v1/transit/keys/{KEY}/rotate"), &json!({})).await;
     }
 
+    /// A copy of the key with its versions.
+    pub(crate) async fn backup(&self) -> Value {
+        let may = json!({"exportable": true, "allow_plaintext_backup": true});
+        self.admin(&format!("/v1/transit/keys/{KEY}/config"), &may).await;
+        let path = format!("/v1/transit/backup/{KEY}");
+        let answer = self.rest().get(&path).header("x-vault-token", "root").send().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["data"]["backup"].clone()
+    }
+
+    /// Puts a copy in the place of the key.
+    pub(crate) async fn restore(&self, backup: &Value) {
+        self.admin(&format!("/v1/transit/restore/{KEY}"), &json!({"backup": backup, "force": true})).await;
+    }
+
     /// Puts another token that may wrap and unwrap into the token file.
     pub(crate) async fn new_token(&mut self) {
         let rules = ["encrypt", "decrypt"]
@@ -232,6 +247,8 @@ fn router(engine: Shared) -> Router {
         .route("/v1/transit/keys/{key}", post(make_key).get(read_key).delete(delete_key))
         .route("/v1/transit/keys/{key}/config", post(|| async { StatusCode::NO_CONTENT }))
         .route("/v1/transit/keys/{key}/rotate", post(make_key))
+        .route("/v1/transit/backup/{key}", axum::routing::get(backup))
+        .route("/v1/transit/restore/{key}", post(restore))
         .route("/v1/transit/{what}/{key}", post(encrypt_or_decrypt))
         .route("/v1/auth/token/create", post(create_token))
         .route("/v1/auth/token/revoke", post(revoke_token))
@@ -268,6 +285,20 @@ async fn read_key(State(engine): State<Shared>, Path(key): Path<String>) -> Stat
 
 async fn delete_key(State(engine): State<Shared>, Path(key): Path<String>) -> StatusCode {
     of(&engine).keys.remove(&key);
+    StatusCode::NO_CONTENT
+}
+
+async fn backup(State(engine): State<Shared>, Path(key): Path<String>) -> Answer {
+    data(&json!({"backup": of(&engine).keys.get(&key)}))
+}
+
+async fn restore(
+    State(engine): State<Shared>,
+    Path(key): Path<String>,
+    Json(body): Json<Value>,
+) -> StatusCode {
+    let versions = serde_json::from_value(body["backup"].clone()).expect("a backup");
+    of(&engine).keys.insert(key, versions);
     StatusCode::NO_CONTENT
 }
 
