@@ -7,7 +7,10 @@ use futures_util::FutureExt as _;
 use super::{Call, Error, PageOf, Service, page_token};
 use crate::{
     crypto::{DataKey, Owner},
-    domain::{Action, Agent, AgentId, AgentName, Command, Fault, FaultCode, Faults, RequiredSecret, Scope},
+    domain::{
+        Action, Agent, AgentId, AgentName, AgentScope, Command, Fault, FaultCode, Faults, RequiredSecret,
+        Scope,
+    },
     store::{Deployment, Tx, WrappedKeyRow},
 };
 
@@ -41,14 +44,51 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::PermissionDenied`] without `agents:write`, and for a token limited to other agents;
-    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::Store`].
+    /// [`Error::Invalid`] with all faults; [`Error::TenantNotFound`]; [`Error::Kms`] for a new agent, when who wraps its
+    /// data key does not answer; [`Error::Store`].
     pub async fn deploy_agent(&self, call: &Call, new: NewAgent) -> Result<Deployed, Error> {
         call.needs(Scope::AgentsWrite)?;
         let deployment = Arc::new(self.prepare(call, new).await?);
+        let scope = &call.principal.token.grant.agents;
+        // It keeps its data key, so none is wrapped, for which a provider may have to be called
+        if self.parts.store.has_agent(&deployment.tenant, scope, &deployment.name).await?
+            && let Some(deployed) = self.redeploy(call, &deployment).await?
+        {
+            return Ok(deployed);
+        }
+        // Nobody may touch a new agent who is limited to some
+        if *scope != AgentScope::All {
+            return Err(Error::PermissionDenied { required: Scope::AgentsWrite });
+        }
+        let Deployment { id, tenant, .. } = &*deployment;
+        let data_key = DataKey::generate(&self.parts.random)?;
+        let wrapped = self.parts.keyring.get().wrap(&data_key, Owner { tenant, agent: id }).await?;
+        let key = Arc::new(WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes });
         let (service, call) = (self.clone(), call.clone());
         self.write(move |tx| {
+            let (service, call) = (service.clone(), call.clone());
+            let (deployment, key) = (Arc::clone(&deployment), Arc::clone(&key));
+            async move {
+                call.hold_tenant(tx).await?;
+                let (agent, created) = tx.deploy(&deployment, &key).await?;
+                service.record_deploy(tx, &call, agent, created).await
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Updates the agent of this name; `None` if it is gone.
+    async fn redeploy(&self, call: &Call, deployment: &Arc<Deployment>) -> Result<Option<Deployed>, Error> {
+        let (service, call, deployment) = (self.clone(), call.clone(), Arc::clone(deployment));
+        self.write(move |tx| {
             let (service, call, deployment) = (service.clone(), call.clone(), Arc::clone(&deployment));
-            async move { service.apply_deploy(tx, &call, &deployment).await }.boxed()
+            async move {
+                call.hold_tenant(tx).await?;
+                let Some(agent) = tx.redeploy(&deployment).await? else { return Ok(None) };
+                service.record_deploy(tx, &call, agent, false).await.map(Some)
+            }
+            .boxed()
         })
         .await
     }
@@ -66,10 +106,7 @@ impl Service {
         };
         let id = AgentId::from_random(self.parts.random.id_bits()?);
         let tenant = call.tenant().clone();
-        let data_key = DataKey::generate(&self.parts.random)?;
-        let wrapped = self.parts.keyring.get().wrap(&data_key, Owner { tenant: &tenant, agent: &id }).await?;
-        let key = WrappedKeyRow { kek: wrapped.kek, bytes: wrapped.bytes };
-        Ok(Deployment { id, tenant, name, command, required_secrets, key, at: self.parts.clock.now() })
+        Ok(Deployment { id, tenant, name, command, required_secrets, at: self.parts.clock.now() })
     }
 
     /// Checks declarations and gives them back. Their patterns have to be compiled for it.
@@ -89,9 +126,13 @@ impl Service {
         self.parts.heavy.run(check).await
     }
 
-    async fn apply_deploy(&self, tx: &Tx, call: &Call, deployment: &Deployment) -> Result<Deployed, Error> {
-        call.hold_tenant(tx).await?;
-        let (agent, created) = tx.deploy(deployment).await?;
+    async fn record_deploy(
+        &self,
+        tx: &Tx,
+        call: &Call,
+        agent: Agent,
+        created: bool,
+    ) -> Result<Deployed, Error> {
         if !call.principal.token.grant.agents.allows(&agent.id) {
             return Err(Error::PermissionDenied { required: Scope::AgentsWrite });
         }

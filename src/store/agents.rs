@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, Condition, EntityTrait as _, FromQueryResult, JoinType,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, sea_query::OnConflict,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, RelationTrait as _, SelectExt as _,
+    sea_query::OnConflict,
 };
 
 use super::{
@@ -30,8 +31,6 @@ pub struct Deployment {
     pub command: Option<Command>,
     /// What it requires.
     pub required_secrets: Vec<RequiredSecret>,
-    /// The data key of a new agent.
-    pub key: WrappedKeyRow,
     /// Now.
     pub at: Timestamp,
 }
@@ -48,6 +47,22 @@ struct KeyOfAgent {
 struct RevisionOf {
     id: String,
     revision: i64,
+}
+
+// === impl Deployment ===
+
+impl Deployment {
+    /// What is written for an agent that is there, too.
+    fn declared(&self) -> Result<agent::ActiveModel, Error> {
+        let required_secrets = serde_json::to_string(&self.required_secrets)
+            .map_err(|_unwritable| Error::Inconsistent("required secrets can be written as JSON"))?;
+        Ok(agent::ActiveModel {
+            command: Set(self.command.as_ref().map(|command| command.as_str().to_owned())),
+            required_secrets: Set(required_secrets),
+            updated_at: Set(self.at.0),
+            ..Default::default()
+        })
+    }
 }
 
 // === impl Store ===
@@ -68,6 +83,20 @@ impl Store {
         let Some((row, secrets)) = found.into_iter().next() else { return Ok(None) };
         to_agent(row, secrets.into_iter().map(|secret| SecretName::from_stored(secret.name)).collect())
             .map(Some)
+    }
+
+    /// Whether a tenant has an agent of this name that `scope` allows.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn has_agent(
+        &self,
+        tenant: &TenantId,
+        scope: &AgentScope,
+        name: &AgentName,
+    ) -> Result<bool, Error> {
+        let named = visible(tenant, scope).add(agent::Column::Name.eq(name.as_str()));
+        Ok(agent::Entity::find().filter(named).exists(&self.reader).await?)
     }
 
     /// Reads the revision of a tenant's agent; `None` if it has none of this id.
@@ -171,26 +200,22 @@ impl Tx {
         row.map(AgentRow::try_from).transpose()
     }
 
-    /// Creates an agent, or updates the tenant's agent of this name, which keeps its id, its data key and
+    /// Creates an agent with a data key, or updates the tenant's agent of this name, which keeps its id, its data key and
     /// its secrets. Says which of them it was, and whether it is new.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn deploy(&self, deployment: &Deployment) -> Result<(Agent, bool), Error> {
-        let Deployment { id, tenant, name, command, required_secrets, key, at } = deployment;
-        let required_secrets = serde_json::to_string(required_secrets)
-            .map_err(|_unwritable| Error::Inconsistent("required secrets can be written as JSON"))?;
+    pub async fn deploy(&self, deployment: &Deployment, key: &WrappedKeyRow) -> Result<(Agent, bool), Error> {
+        let Deployment { id, tenant, name, at, command: _, required_secrets: _ } = deployment;
         let new = agent::ActiveModel {
             id: Set(id.as_str().to_owned()),
             tenant_id: Set(tenant.as_str().to_owned()),
             name: Set(name.as_str().to_owned()),
-            command: Set(command.as_ref().map(|command| command.as_str().to_owned())),
-            required_secrets: Set(required_secrets),
             revision: Set(0),
             kek_id: Set(key.kek.as_str().to_owned()),
             wrapped_key: Set(key.bytes.clone()),
             created_at: Set(at.0),
-            updated_at: Set(at.0),
+            ..deployment.declared()?
         };
         let declared = [agent::Column::Command, agent::Column::RequiredSecrets, agent::Column::UpdatedAt];
         let by_name = OnConflict::columns([agent::Column::TenantId, agent::Column::Name])
@@ -200,6 +225,22 @@ impl Tx {
         let created = row.id == id.as_str();
         let keys = self.secret_names(&AgentId::from_stored(row.id.clone())).await?;
         Ok((to_agent(row, keys)?, created))
+    }
+
+    /// Updates the tenant's agent of this name, as [`deploy`](Self::deploy) does; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn redeploy(&self, deployment: &Deployment) -> Result<Option<Agent>, Error> {
+        let rows = agent::Entity::update_many()
+            .set(deployment.declared()?)
+            .filter(agent::Column::TenantId.eq(deployment.tenant.as_str()))
+            .filter(agent::Column::Name.eq(deployment.name.as_str()))
+            .exec_with_returning(&self.0)
+            .await?;
+        let Some(row) = rows.into_iter().next() else { return Ok(None) };
+        let keys = self.secret_names(&AgentId::from_stored(row.id.clone())).await?;
+        to_agent(row, keys).map(Some)
     }
 
     /// Deletes an agent that was locked, with its secrets, its data key and its remembered answers. Its

@@ -7,9 +7,10 @@ use tonic::Code;
 
 use crate::harness::{
     Database, eventually,
-    fixtures::secrets_of,
+    fixtures::{ALL_SCOPES, secrets_of},
     moto::Moto,
     postgres, programs,
+    rest::Rest,
     search::sentinel,
     server::{Server, Setup},
     steps::{resolve, resolver},
@@ -93,6 +94,7 @@ macro_rules! on_each_engine {
 on_each_provider!(values_come_back, what_was_moved_or_changed_does_not_open, another_key_is_refused);
 on_each_provider!(outside:
     an_outage_is_outlived_for_a_while,
+    an_agent_that_is_there_is_deployed_without_the_provider,
     agents_move_from_the_keyring_to_the_provider,
     two_servers_move_one_after_the_other,
 );
@@ -208,6 +210,30 @@ async fn an_outage_is_outlived_for_a_while(provider: Provider) {
         [("KEY", "v"), ("MORE", "m")].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     );
     server.deploy("new").await;
+}
+
+async fn an_agent_that_is_there_is_deployed_without_the_provider(provider: Provider) {
+    let server = provider.server().start();
+    let (agent, other) = (server.deploy("demo").await, server.deploy("other").await);
+    let limited = server.token(&ALL_SCOPES, &[&agent]).await;
+    provider.is_lost();
+    let admin = server.rest();
+    let limited = server.rest().token(&limited);
+    let deploy = async |rest: &Rest, name: &str, command: &str| {
+        rest.post("/v1/agents").json(&json!({"name": name, "command": command})).send().await
+    };
+    let again = deploy(&admin, "other", "one").await;
+    assert_eq!((again.status.as_u16(), &again.json()["id"]), (200, &json!(other)), "{}", again.text());
+    let again = deploy(&limited, "demo", "two").await;
+    assert_eq!((again.status.as_u16(), &again.json()["id"]), (200, &json!(agent)), "{}", again.text());
+    assert_eq!(again.json()["command"], "two");
+    for name in ["other", "new"] {
+        assert_eq!(deploy(&limited, name, "three").await.status, 403, "nor is it told which there are");
+    }
+    assert_eq!(deploy(&admin, "new", "four").await.status, 503, "a new one has a data key to be wrapped");
+    // What was deleted is new again
+    assert_eq!(admin.delete(&format!("/v1/agents/{other}")).send().await.status, 204);
+    assert_eq!(deploy(&admin, "other", "five").await.status, 503);
 }
 
 async fn another_version_of_the_key_wraps(transit: Transit) {

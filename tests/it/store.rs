@@ -91,7 +91,7 @@ async fn a_failed_write_leaves_its_neighbours_alone(database: Database) {
         store.write(move |tx| {
             let id = id.clone();
             async move {
-                tx.deploy(&deployment(&tenant("t"), &id, &format!("agent {n}"))).await?;
+                tx.deploy(&deployment(&tenant("t"), &id, &format!("agent {n}")), &wrapped_key()).await?;
                 match n % 3 {
                     0 => Ok(()),
                     // It has written already, and then thinks better of it
@@ -310,7 +310,7 @@ pub(crate) fn deploying(
     let deployment = deployment(tenant, id, name);
     move |tx| {
         let deployment = deployment.clone();
-        async move { tx.deploy(&deployment).await.map(drop) }.boxed()
+        async move { tx.deploy(&deployment, &wrapped_key()).await.map(drop) }.boxed()
     }
 }
 
@@ -389,9 +389,12 @@ fn deployment(tenant: &TenantId, id: &AgentId, name: &str) -> Deployment {
         name: AgentName::from_stored(name.to_owned()),
         command: None,
         required_secrets: Vec::new(),
-        key: WrappedKeyRow { kek: KekId::from_stored("kek_1".to_owned()), bytes: vec![0] },
         at: Timestamp(1),
     }
+}
+
+fn wrapped_key() -> WrappedKeyRow {
+    WrappedKeyRow { kek: KekId::from_stored("kek_1".to_owned()), bytes: vec![0] }
 }
 
 pub(crate) fn tenant(name: &str) -> TenantId {
