@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::{
     KmsError,
-    attempts::in_time,
+    attempts::{is_busy, patiently},
     http::{Answer, Http},
 };
 use crate::{
@@ -148,7 +148,7 @@ impl AwsKms {
 
     async fn call(&self, action: &str, body: &Value) -> Result<Answer, ProviderError> {
         let body = Zeroizing::new(body.to_string().into_bytes());
-        in_time(self.call_signed(action, &body)).await
+        patiently(|| self.call_signed(action, &body), is_throttled).await
     }
 
     async fn call_signed(&self, action: &str, body: &[u8]) -> Result<Answer, ProviderError> {
@@ -242,9 +242,18 @@ fn parse<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, ProviderError>
 
 /// Whether KMS says that this key did not wrap this, or not for this owner.
 fn is_no_match(answer: &Answer) -> bool {
+    matches!(&*kind(answer), "InvalidCiphertextException" | "IncorrectKeyException")
+}
+
+/// Whether KMS has too much to do, which it may say by a fault of the request.
+fn is_throttled(answer: &Answer) -> bool {
+    is_busy(answer) || kind(answer) == "ThrottlingException"
+}
+
+/// What KMS calls its refusal.
+fn kind(answer: &Answer) -> String {
     let Refused { kind, .. } = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let kind = kind.rsplit('#').next().unwrap_or_default();
-    matches!(kind, "InvalidCiphertextException" | "IncorrectKeyException")
+    kind.rsplit('#').next().unwrap_or_default().to_owned()
 }
 
 fn refusal(what: &str, answer: &Answer) -> ProviderError {
@@ -307,6 +316,8 @@ mod tests {
         for other in [r#"{"__type":"DisabledException"}"#, "{}", "", "InvalidCiphertextException"] {
             assert!(!is_no_match(&answer(other)), "{other}");
         }
+        assert!(is_throttled(&answer(r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#)));
+        assert!(!is_throttled(&answer(r#"{"__type":"DisabledException"}"#)) && !is_throttled(&answer("")));
         let told = refusal("to wrap", &answer(r#"{"__type":"DisabledException","message":"a\nb"}"#));
         assert_eq!(told.to_string(), "the key provider refused to wrap: 400 DisabledException ab");
     }

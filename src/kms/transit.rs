@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::{
     KmsError,
-    attempts::in_time,
+    attempts::{is_busy, patiently},
     http::{Answer, Http},
     login::{Entry, Login},
 };
@@ -144,7 +144,7 @@ impl Transit {
     async fn call(&self, what: &str, body: &serde_json::Value) -> Result<Answer, ProviderError> {
         let path = format!("{}/{what}/{}", self.engine.config.mount, self.engine.config.key);
         let body = Zeroizing::new(body.to_string().into_bytes());
-        in_time(self.call_let_in(&path, &body)).await
+        patiently(|| self.call_let_in(&path, &body), is_busy).await
     }
 
     /// Calls the engine; once more with a fresh token, if it refuses the one there is.

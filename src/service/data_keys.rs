@@ -1,18 +1,27 @@
 //! Data keys that a provider outside has unwrapped, kept for a while, so that not each call asks it.
 //!
 //! One that is older than half the time it may be used is asked for anew beside the calls; so in an outage of the
-//! provider, those that are in use last for at least the other half.
+//! provider, those that are in use last for at least the other half. Each is asked for once at a time, however many want
+//! it, by a task of its own: who gives up waiting takes it from nobody else.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, Shared},
+    stream::FuturesUnordered,
+};
 use hashlink::LruCache;
 use tokio::{
-    sync::{Mutex as Turns, mpsc},
+    sync::{Mutex as Turns, mpsc, oneshot},
     time::Instant,
 };
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use super::{Error, Service, measures::Unreadable};
 use crate::{
@@ -26,6 +35,12 @@ const AT_MOST: usize = 10_000;
 
 /// The most data keys that wait to be asked for anew.
 const WAITING: usize = 1000;
+
+/// How many are asked for anew side by side.
+const SIDE_BY_SIDE: usize = 16;
+
+/// What comes of asking for a data key.
+type Fetch = Shared<BoxFuture<'static, Result<(), ProviderError>>>;
 
 /// A data key that is to be had.
 #[derive(Clone, Debug)]
@@ -41,6 +56,16 @@ pub(super) struct DataKeys {
     kept: Mutex<LruCache<Vec<u8>, Kept>>,
     aging: mpsc::Sender<WantedKey>,
     refresh: Turns<mpsc::Receiver<WantedKey>>,
+    /// Those that a provider is being asked for.
+    fetching: Mutex<HashMap<Vec<u8>, Fetch>>,
+    /// Nobody waits for them when the server stops: what they would learn is for its calls alone.
+    tasks: TaskTracker,
+}
+
+/// While it is there, a data key is being asked for.
+struct Fetching {
+    service: Service,
+    name: Vec<u8>,
 }
 
 struct Kept {
@@ -74,7 +99,8 @@ impl DataKeys {
     /// None yet; each is to be used for so long.
     pub(super) fn new(good_for: Duration) -> Self {
         let (aging, refresh) = mpsc::channel(WAITING);
-        Self { good_for, kept: Mutex::new(LruCache::new(AT_MOST)), aging, refresh: Turns::new(refresh) }
+        let (kept, refresh) = (Mutex::new(LruCache::new(AT_MOST)), Turns::new(refresh));
+        Self { good_for, kept, aging, refresh, fetching: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// The data key, if it is kept and may still be used.
@@ -106,6 +132,16 @@ impl DataKeys {
         }
     }
 
+    /// Whether it was had so lately that it is not to be asked for anew.
+    fn is_fresh(&self, name: &[u8]) -> bool {
+        let all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        all.peek(name).is_some_and(|kept| kept.since.elapsed() < self.good_for / 2)
+    }
+
+    fn fetching(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Fetch>> {
+        self.fetching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many are kept.
     pub(super) fn count(&self) -> u64 {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
@@ -133,11 +169,8 @@ impl Service {
     /// [`Error::Kms`] when it does not answer; [`Error::DataLoss`] when it does not open.
     pub(super) async fn fetch_key(&self, wanted: &WantedKey) -> Result<(), Error> {
         let WantedKey { agent, wrapped, .. } = wanted;
-        match self.parts.keyring.get().unwrap(wrapped, wanted.owner()).await {
-            Ok(key) => {
-                self.parts.data_keys.keep(wanted, key);
-                Ok(())
-            }
+        match self.fetch(wanted).await {
+            Ok(()) => Ok(()),
             Err(error @ ProviderError::DoesNotOpen) => {
                 tracing::error!(%agent, kek = %wrapped.kek, %error, "a data key does not open");
                 self.parts.measures.unreadable(Unreadable::DataKey);
@@ -147,24 +180,68 @@ impl Service {
         }
     }
 
+    /// Asks a provider for a data key, unless that is being done or was done just now.
+    fn fetch(&self, wanted: &WantedKey) -> Fetch {
+        let (data_keys, name) = (&self.parts.data_keys, wanted.name());
+        let mut fetching = data_keys.fetching();
+        if let Some(fetch) = fetching.get(&name) {
+            return fetch.clone();
+        }
+        // It is kept before it is no longer being asked for
+        if data_keys.is_fresh(&name) {
+            return async { Ok(()) }.boxed().shared();
+        }
+        let (tell, told) = oneshot::channel();
+        let broke_off =
+            |_ended| Err(ProviderError::Unavailable("the key provider's call broke off".to_owned()));
+        let fetch = told.map(move |told| told.unwrap_or_else(broke_off)).boxed().shared();
+        fetching.insert(name.clone(), fetch.clone());
+        // Where the server ends, the task is dropped as it begins, and takes its name off the list
+        drop(fetching);
+        let (wanted, asked) = (wanted.clone(), Fetching { service: self.clone(), name });
+        let task = async move {
+            let parts = &asked.service.parts;
+            let key = parts.keyring.get().unwrap(&wanted.wrapped, wanted.owner()).await;
+            let outcome = key.map(|key| parts.data_keys.keep(&wanted, key));
+            drop(asked);
+            // Perhaps nobody waits any more
+            let _untold = tell.send(outcome);
+        };
+        data_keys.tasks.spawn(task.in_current_span());
+        fetch
+    }
+
     /// Asks anew for data keys that grow old, and forgets those that have, until the server stops.
     pub(super) async fn keep_data_keys(&self) {
         let (closing, data_keys) = (&self.parts.closing, &self.parts.data_keys);
         let mut aging = data_keys.refresh.lock().await;
         let mut sweep = tokio::time::interval(data_keys.good_for / 2);
+        let mut asked = FuturesUnordered::new();
         loop {
             tokio::select! {
                 () = closing.cancelled() => return,
                 _ = sweep.tick() => data_keys.sweep(),
-                Some(wanted) = aging.recv() => {
-                    let fetched = closing.run_until_cancelled(self.fetch_key(&wanted)).await;
-                    if let Some(Err(error)) = fetched {
-                        data_keys.is_not_asked_for(&wanted);
-                        tracing::warn!(%error, "a data key in use cannot be asked for anew");
-                    }
+                Some(wanted) = aging.recv(), if asked.len() < SIDE_BY_SIDE => {
+                    asked.push(self.fetch_anew(wanted));
                 }
+                Some(()) = asked.next() => {}
             }
         }
+    }
+
+    async fn fetch_anew(&self, wanted: WantedKey) {
+        if let Err(error) = self.fetch_key(&wanted).await {
+            self.parts.data_keys.is_not_asked_for(&wanted);
+            tracing::warn!(%error, "a data key in use cannot be asked for anew");
+        }
+    }
+}
+
+// === impl Fetching ===
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.service.parts.data_keys.fetching().remove(&self.name);
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Walk<'w> {
     after: Option<AgentId>,
     /// What was read and is to be wrapped anew.
     due: VecDeque<Wrapping>,
+    /// What ended the last batch before its end.
+    failed: Option<Error>,
 }
 
 /// What a step of a walk did.
@@ -122,32 +124,38 @@ impl AddAssign for Step {
 impl<'w> Walk<'w> {
     /// A way from the beginning, in batches of this size.
     pub(super) fn new(store: &'w Store, keys: &'w KeySet, from: Vec<KekId>, at_once: usize) -> Self {
-        Self { store, keys, from, at_once, after: None, due: VecDeque::new() }
+        Self { store, keys, from, at_once, after: None, due: VecDeque::new(), failed: None }
     }
 
     /// Does the next batch; `None` at the end.
     ///
     /// # Errors
-    /// [`Error`]; nothing of the batch is lost then.
+    /// [`Error`]; the step before has exchanged what was wrapped until then.
     pub(super) async fn step(&mut self) -> Result<Option<Step>, Error> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         self.read_on().await?;
         let some: Vec<_> = self.due.drain(..self.at_once.min(self.due.len())).collect();
         if some.is_empty() {
             return Ok(None);
         }
-        let mut step = Step { found: some.len() as u64, ..Step::default() };
+        let mut step = Step::default();
         let mut rewrapped = Vec::with_capacity(some.len());
         let keys = self.keys;
         let mut some = some.into_iter().peekable();
-        while some.peek().is_some() {
+        while self.failed.is_none() && some.peek().is_some() {
             let side_by_side = some.by_ref().take(SIDE_BY_SIDE).map(|before| rewrap(keys, before));
             for one in join_all(side_by_side).await {
-                match one? {
-                    Some(one) => rewrapped.push(one),
-                    None => step.unopened += 1,
+                match one {
+                    Ok(Some(one)) => rewrapped.push(one),
+                    Ok(None) => step.unopened += 1,
+                    // What is wrapped beside it is not to be wrapped once more
+                    Err(error) => self.failed = Some(error),
                 }
             }
         }
+        step.found = rewrapped.len() as u64 + step.unopened;
         step.rewrapped = self.store.exchange(rewrapped).await?;
         Ok(Some(step))
     }

@@ -2,8 +2,14 @@
 //! lost.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use serde_json::{Value, json};
@@ -19,6 +25,7 @@ pub(crate) struct Moto {
     address: SocketAddr,
     process: Child,
     key: String,
+    throttled: Arc<AtomicUsize>,
 }
 
 // === impl Moto ===
@@ -37,7 +44,8 @@ impl Moto {
         command.args(["--host", "127.0.0.1", "--port", &address.port().to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("moto starts");
-        let mut moto = Self { relay: Relay::start(address), address, process, key: String::new() };
+        let (relay, throttled) = (Relay::start(address), Arc::default());
+        let mut moto = Self { relay, address, process, key: String::new(), throttled };
         eventually("moto to answer", async || {
             tokio::net::TcpStream::connect(address).await.ok().map(|_connected| ())
         })
@@ -77,6 +85,31 @@ impl Moto {
             .env("AWS_SECRET_ACCESS_KEY", "secret")
     }
 
+    /// A server that wraps by the key, and is told by KMS that it calls too often as many times as [`throttle`](Self::throttle)
+    /// says.
+    pub(crate) fn settings_with_throttle(&self, setup: Setup) -> Setup {
+        let front = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let endpoint = format!("http://{}", front.local_addr().expect("an address"));
+        let (behind, throttled) = (self.relay.address(), Arc::clone(&self.throttled));
+        thread::spawn(move || {
+            for client in front.incoming().map_while(Result::ok) {
+                let throttled = Arc::clone(&throttled);
+                thread::spawn(move || answer(client, behind, &throttled));
+            }
+        });
+        self.settings(setup).env("SUPERSERVE_AWS_KMS_ENDPOINT", &endpoint)
+    }
+
+    /// Refuses so many calls to come.
+    pub(crate) fn throttle(&self, calls: usize) {
+        self.throttled.store(calls, Ordering::SeqCst);
+    }
+
+    /// How many calls are still to be refused.
+    pub(crate) fn throttled(&self) -> usize {
+        self.throttled.load(Ordering::SeqCst)
+    }
+
     async fn admin(&self, action: &str, body: &Value) -> Value {
         let scope = format!("Credential=key/20260101/{REGION}/kms/aws4_request");
         let answer = Rest::new(self.address)
@@ -96,4 +129,35 @@ impl Drop for Moto {
         let _killed = self.process.kill();
         let _status = self.process.wait();
     }
+}
+
+/// Answers one request: refuses it as KMS does, or hands it on.
+fn answer(client: TcpStream, behind: SocketAddr, throttled: &AtomicUsize) -> Option<()> {
+    let mut reader = BufReader::new(client.try_clone().ok()?);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().ok()?;
+        }
+        head.push_str(&line);
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    let mut client = client;
+    let fewer = throttled.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |calls| calls.checked_sub(1));
+    if fewer.is_ok() {
+        let refusal = r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#;
+        let head =
+            format!("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: {}", refusal.len());
+        return client.write_all(format!("{head}\r\n\r\n{refusal}").as_bytes()).ok();
+    }
+    let mut server = TcpStream::connect(behind).ok()?;
+    let head = head.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+    server.write_all(&[head.as_bytes(), &body].concat()).ok()?;
+    io::copy(&mut server, &mut client).ok().map(drop)
 }

@@ -54,6 +54,24 @@ impl Engine {
     pub(crate) fn end_tokens(&mut self) {
         self.tokens.clear();
     }
+
+    /// Takes a call up, or refuses it; says how long it takes.
+    fn begin(&mut self, what: &str) -> Result<Duration, Answer> {
+        if self.too_many > 0 {
+            self.too_many -= 1;
+            return Err(refused(StatusCode::TOO_MANY_REQUESTS, "rate limit quota exceeded"));
+        }
+        if let Some(left) = &mut self.works_for {
+            let Some(fewer) = left.checked_sub(1) else {
+                return Err(refused(StatusCode::BAD_REQUEST, "it works no more"));
+            };
+            *left = fewer;
+        }
+        self.unwraps += usize::from(what == "decrypt");
+        self.at_once += 1;
+        self.most_at_once = self.most_at_once.max(self.at_once);
+        Ok(self.takes)
+    }
 }
 
 // === impl Transit ===
@@ -222,6 +240,17 @@ pub(crate) struct Engine {
     pub(crate) holds_logins: bool,
     /// Whether no token may wrap or unwrap.
     pub(crate) forbids: bool,
+    /// How many calls to come are refused as too many.
+    pub(crate) too_many: usize,
+    /// After how many further calls the others are refused; `None` for never.
+    pub(crate) works_for: Option<usize>,
+    /// How long it takes to wrap or to unwrap.
+    pub(crate) takes: Duration,
+    /// How often it was called to unwrap.
+    pub(crate) unwraps: usize,
+    at_once: usize,
+    /// The most calls that it had at once.
+    pub(crate) most_at_once: usize,
 }
 
 type Shared = Arc<Mutex<Engine>>;
@@ -332,7 +361,13 @@ async fn encrypt_or_decrypt(
     headers: HeaderMap,
     Json(body): Json<Value>,
 ) -> Answer {
-    let engine = of(&engine);
+    let begun = of(&engine).begin(&what);
+    match begun {
+        Ok(takes) => tokio::time::sleep(takes).await,
+        Err(refused) => return refused,
+    }
+    let mut engine = of(&engine);
+    engine.at_once -= 1;
     let token = headers.get("x-vault-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
     if engine.forbids || !engine.tokens.iter().any(|known| known == token) {
         return refused(StatusCode::FORBIDDEN, "permission denied");
