@@ -12,6 +12,17 @@ const EXAMPLES: &[(&str, &str)] = &[
   superserve serve --listen 0.0.0.0:8443 --tls-cert tls.crt --tls-key tls.key
   superserve serve --config superserve.toml --keyring keyring.json",
     ),
+    (
+        "doctor",
+        "  superserve doctor                                   # with the settings of `serve`: what is wrong?
+  superserve doctor --json",
+    ),
+    (
+        "backup",
+        "  superserve backup backup-1.db                       # of SQLite, while it serves
+  superserve backup - > backup-1.db",
+    ),
+    ("restore", "  superserve restore backup-1.db --replace            # while nothing serves"),
     ("migrate", "  superserve migrate --config superserve.toml         # before a new version serves"),
     (
         "keys generate",
@@ -56,7 +67,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "agents deploy",
         "  superserve agents deploy                            # as superserve.yaml says
   superserve agents deploy my-agent --require ANTHROPIC_API_KEY,DATABASE_URL
-  superserve agents deploy my-agent --command ./agent.py",
+  superserve agents deploy my-agent --command ./agent.py --runner-token runner-token",
     ),
     ("agents list", "  superserve agents list\n  superserve agents list --json"),
     (

@@ -251,29 +251,17 @@ fn violation(Fault { key, code, limit }: &Fault) -> FieldViolation {
 }
 
 fn metadata(error: &Error, omitted: usize) -> std::collections::HashMap<String, String> {
-    let scope = if let Error::PermissionDenied { required } = error {
+    let told = if let Error::PermissionDenied { required } = error {
         Some(("required_scope", required.as_str().to_owned()))
-    } else {
-        None
-    };
-    let revision = if let Error::RevisionMismatch { current } = error {
+    } else if let Error::RevisionMismatch { current } = error {
         Some(("revision", current.0.to_string()))
-    } else {
-        None
-    };
-    let key = if let Error::KeyUnavailable { kek, .. } | Error::NothingToWrapBy { kek } = error {
+    } else if let Error::KeyUnavailable { kek, .. } | Error::NothingToWrapBy { kek } = error {
         Some(("key_id", kek.to_string()))
     } else {
         None
     };
     let omitted = (omitted > 0).then(|| ("omitted", omitted.to_string()));
-    scope
-        .into_iter()
-        .chain(revision)
-        .chain(key)
-        .chain(omitted)
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
+    told.into_iter().chain(omitted).map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn retry_after(error: &Error) -> Option<Duration> {

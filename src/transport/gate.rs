@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{body::Body, extract::Request, response::Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use http_body_util::{BodyExt as _, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::{
     config::Config,
     guesses::Guesses,
+    head::{bearer, grpc_timeout, named_tenant},
     listener::{ClientCertificate, ConnectionInfo},
     load::{Awaited, Entry, Load, Place},
     protocol::{CallerNote, Protocol, RequestId},
@@ -47,9 +48,6 @@ const OPEN_STREAMS_RETRY: Duration = Duration::from_secs(10);
 /// How much, and for how long, is taken in of a request that is refused.
 const UNREAD_BYTES: usize = 64 * 1024;
 const UNREAD_TIME: Duration = Duration::from_secs(1);
-
-/// By which a caller who may call for several tenants says for which one.
-pub(super) const TENANT: HeaderName = HeaderName::from_static("x-superserve-tenant");
 
 /// What stands before every handler. Its limits are those of both protocols together.
 pub(super) struct Gate {
@@ -281,85 +279,11 @@ fn needs_no_token(path: &str) -> bool {
     OPEN_PATHS.iter().any(|open| path == *open || (open.ends_with('/') && path.starts_with(open)))
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The tenant that a call names, if it does; what cannot be one is named as none that exists.
-fn named_tenant(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(TENANT).iter();
-    match (values.next()?, values.next()) {
-        (value, None) => Some(value.to_str().unwrap_or_default()),
-        (_, Some(_)) => Some(""),
-    }
-}
-
 fn origin(request: &Request) -> Origin {
     let connection = request.extensions().get::<ConnectionInfo>();
     let id = request.extensions().get::<RequestId>();
     Origin {
         request_id: id.map(|id| id.0.clone()).unwrap_or_default(),
         remote: connection.map(|connection| connection.remote.to_string()).unwrap_or_default(),
-    }
-}
-
-/// Reads a `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn timeouts_follow_the_grpc_grammar() {
-        assert_eq!(grpc_timeout("500m"), Some(Duration::from_millis(500)));
-        assert_eq!(grpc_timeout("99999999H"), Some(Duration::from_hours(99_999_999)));
-        for text in ["", "m", "5", "123456789S", "-1S", "1x", "1.5S", "５S"] {
-            assert_eq!(grpc_timeout(text), None, "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_timeout_breaks_it(text in ".{0,12}") {
-            let timeout = grpc_timeout(&text);
-            prop_assert!(timeout.is_none_or(|timeout| timeout <= Duration::from_hours(99_999_999)));
-        }
-    }
-
-    #[test]
-    fn only_one_bearer_token_counts() {
-        let headers = |values: &[&str]| {
-            let mut map = HeaderMap::new();
-            for value in values {
-                map.append(header::AUTHORIZATION, value.parse().unwrap());
-            }
-            map
-        };
-        assert_eq!(bearer(&headers(&["Bearer abc"])), Some("abc"));
-        assert_eq!(bearer(&headers(&["bearer abc"])), Some("abc"));
-        for values in [&[][..], &["abc"], &["Basic abc"], &["Bearer a", "Bearer b"]] {
-            assert_eq!(bearer(&headers(values)), None, "{values:?}");
-        }
     }
 }

@@ -16,8 +16,10 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use super::{
     access,
     config::Config,
-    gate::{Gate, TENANT},
-    grpc, http,
+    gate::Gate,
+    grpc,
+    head::TENANT,
+    http,
     load::Entry,
     protocol::{self, Protocol},
 };

@@ -12,6 +12,7 @@ mod error;
 mod gate;
 mod grpc;
 mod guesses;
+mod head;
 mod http;
 mod known;
 mod layers;

@@ -39,7 +39,7 @@ async fn an_address_has_so_many_connections() {
     assert_eq!(connect(&server).await.1, b"", "it is closed");
     let elsewhere = server.rest().at(ELSEWHERE).get("/v1/agents").send().await;
     assert_eq!(elsewhere.status, 200, "others are not kept out");
-    let metrics = server.ops().get("/metrics").send().await.text().to_owned();
+    let metrics = server.ops().get("/metrics").send().await.text();
     assert!(metrics.contains("superserve_refused_total{limit=\"source_connections\"} 1\n"), "{metrics}");
     assert!(metrics.contains("superserve_connections 3\n") || metrics.contains("superserve_connections 4\n"));
     assert_eq!(server.log().matches("as many connections as it may").count(), 1);
@@ -66,7 +66,7 @@ async fn an_address_calls_so_often() {
     let anonymous = async || (rest.anonymous().get("/v1/agents").send().await.status == 429).then_some(());
     eventually("the limit without a token", anonymous).await;
     assert_eq!(elsewhere.get("/v1/agents").send().await.status, 200);
-    let metrics = server.ops().get("/metrics").send().await.text().to_owned();
+    let metrics = server.ops().get("/metrics").send().await.text();
     assert!(!metrics.contains("superserve_refused_total{limit=\"source_rate\"} 0\n"), "{metrics}");
     let allowed = async || (rest.get("/v1/agents").send().await.status == 200).then_some(());
     eventually("the next second", allowed).await;

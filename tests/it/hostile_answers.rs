@@ -87,7 +87,7 @@ async fn untaken_answers_have_an_end_of_room() {
     assert!(grown < 4 * ROOM as u64, "{grown} bytes");
     // Those who leave nothing are answered meanwhile
     assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
-    let metrics = server.ops().get("/metrics").send().await.text().to_owned();
+    let metrics = server.ops().get("/metrics").send().await.text();
     let count = r#"superserve_refused_total{limit="untaken"} "#;
     let counted: f64 = metrics.split(count).nth(1).unwrap().lines().next().unwrap().parse().unwrap();
     assert!(counted > 0.0, "{metrics}");

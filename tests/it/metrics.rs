@@ -90,7 +90,8 @@ fn is(value: f64, count: u32) -> bool {
 
 /// So that none comes to tell of somebody unseen.
 fn every_label_is_known(metrics: &Metrics) {
-    let known = ["protocol", "route", "code", "le", "statement", "from", "reason", "of", "version", "limit"];
+    let known =
+        ["protocol", "route", "code", "le", "statement", "from", "reason", "of", "version", "limit", "kind"];
     let lines = metrics.0.lines().filter(|line| !line.starts_with('#'));
     let labels = lines.filter_map(|line| Some(line.split_once('{')?.1.rsplit_once('}')?.0));
     // No value has a quotation mark in it

@@ -51,7 +51,7 @@ fn pin(processor: &str) {
 }
 
 async fn metric(server: &Server, name: &str) -> f64 {
-    let text = server.ops().get("/metrics").send().await.text().to_owned();
+    let text = server.ops().get("/metrics").send().await.text();
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     line.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
 }
@@ -155,14 +155,15 @@ async fn who_has_many_calls_under_way_keeps_nobody_out() {
     assert_eq!(open.call(0, set(0)).await, "14");
     assert_eq!(open.call(0, list(0)).await, "0", "reads have places of their own");
     // The other tenant has a place too, and waits for the database
-    let other = tokio::spawn(others.post("/v1/agents").json(&json!({"name": "demo"})).send());
+    let mut other = JoinSet::new();
+    other.spawn(others.post("/v1/agents").json(&json!({"name": "demo"})).send());
     for _ in 0..5 {
         assert_eq!(open.call(0, set(0)).await, "14");
-        assert!(!other.is_finished(), "it is refused");
+        assert!(other.try_join_next().is_none(), "it is refused");
     }
 
     drop(backdoor);
-    assert_eq!(other.await.unwrap().status, 201);
+    assert_eq!(other.join_next().await.unwrap().unwrap().status, 201);
     let mut statuses = Vec::new();
     while let Some(status) = greedy.join_next().await {
         statuses.push(status.unwrap());

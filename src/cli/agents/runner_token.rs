@@ -48,7 +48,12 @@ impl RunnerToken {
     ///
     /// # Errors
     /// When the server refuses or fails, or the text cannot be written.
-    pub(super) async fn make(mut self, client: &Client, agent: &Agent, output: &mut Output) -> Result<(), Failure> {
+    pub(super) async fn make(
+        mut self,
+        client: &Client,
+        agent: &Agent,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
         let request = CreateTokenRequest {
             name: format!("runner of {}", agent.name),
             scopes: SCOPES.map(|scope| scope.as_str().to_owned()).to_vec(),

@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, header};
 
 pub(super) use self::{body::Awaited, place::Place};
 use self::{place::Places, shares::Known};
-use super::gate::TENANT;
+use super::head::TENANT;
 use crate::telemetry::{Limit, LimitMetrics};
 
 /// Probes are not refused: a server that is taken away from its callers makes the others' load greater.

@@ -101,7 +101,7 @@ impl Connections {
         while timeout(LIMIT, calls.join_next()).await.expect("every call is answered").is_some() {}
         drop(calls);
         let outcome = Arc::into_inner(outcome).expect("no call is left").into_inner().expect("no panic");
-        outcome.after(lasts - uncounted)
+        outcome.after(lasts.saturating_sub(uncounted))
     }
 
     /// Has so many calls under way for so long.
