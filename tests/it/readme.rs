@@ -4,12 +4,14 @@ use std::{
     env,
     ffi::OsString,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
 use crate::harness::{
     Database,
     cli::Cli,
+    postgres,
     programs::{is_there, runs, say_once},
     search_path,
     server::{BINARY, Server},
@@ -45,8 +47,7 @@ fn caller(server: &Server) -> Cli {
 #[test]
 fn the_quick_start_works_as_pasted() {
     let server = Server::start(Database::Sqlite);
-    let pasted =
-        [block(&server, "agents deploy my-agent"), block(&server, "--name runner")].join("\necho next\n");
+    let pasted = block(&server, "agents deploy my-agent");
     let cli = caller(&server);
     let mut session = cli.script_on_terminal(&pasted);
     session.exp_string("Created agent 'my-agent' (agt_").unwrap();
@@ -54,12 +55,39 @@ fn the_quick_start_works_as_pasted() {
     session.send_line("sk-sentinel").unwrap();
     session.exp_string("Name of another secret").unwrap();
     session.send_line("").unwrap();
-    session.exp_string("Secrets for agent 'my-agent':\r\n  - ANTHROPIC_API_KEY\r\n").unwrap();
-    session.exp_string("All required secrets are set for agent 'my-agent'").unwrap();
-    session.exp_string("next\r\n").unwrap();
     session.exp_string("\r\nready\r\n").unwrap();
     let rest = session.exp_eof().unwrap();
     assert!(!rest.contains("error"), "{rest}");
+    // Whoever reads the token of the runner may run the agent, and nobody else does
+    let file = cli.home().join("runner-token");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let runner = server.cli().env("SUPERSERVE_TOKEN", fs::read_to_string(&file).unwrap().trim());
+    assert_eq!(runner.run(&["secrets", "list", "my-agent", "--json"]).code, 2);
+    // And it is not written over
+    let again = cli.script(
+        "SUPERSERVE_TOKEN_FILE=data/admin-token superserve agents deploy other --runner-token runner-token",
+    );
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("runner-token is there already; nothing was sent."), "{}", again.stderr);
+    assert!(!server.cli().run(&["agents", "list"]).done().contains("other"));
+}
+
+#[tokio::test]
+async fn a_server_on_postgres_starts_as_pasted() {
+    let Some(database) = postgres::Database::create().await else { return };
+    let any = Server::start(Database::Sqlite);
+    let cli = caller(&any);
+    fs::write(cli.home().join("database-url"), database.url()).unwrap();
+    let serve = "superserve serve --keyring keyring.json";
+    let begin = format!(
+        "{serve} --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 2>log & server=$!\n\
+         until grep -q 'ops listening' log || ! kill -0 $server; do sleep 0.1; done\n\
+         kill $server; wait $server; cat log admin-token"
+    );
+    let pasted = block(&any, "superserve tokens generate > admin-token").replace(serve, &begin);
+    let ended = cli.script(&pasted);
+    assert!(ended.stdout.contains("ops listening"), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stdout.contains("stopped") && ended.stdout.contains("\nss_"), "{}", ended.stdout);
 }
 
 #[test]

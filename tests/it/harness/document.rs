@@ -139,6 +139,11 @@ impl Document {
         Ran { blocks: self.blocks.len() - skipped.len(), outputs, skipped }
     }
 
+    /// The lines of its blocks, and why those that are left out are.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (usize, Option<&str>)> {
+        self.blocks.iter().map(|block| (block.line, block.skip.as_deref()))
+    }
+
     fn parts(&self) -> impl Iterator<Item = &Part> {
         self.blocks.iter().filter(|block| block.skip.is_none()).flat_map(|block| &block.parts)
     }
