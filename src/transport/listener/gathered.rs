@@ -191,7 +191,7 @@ mod tests {
     impl AsyncWrite for Taker {
         fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
             self.taken.extend_from_slice(buf);
-            let _is_flushed = self.poll_flush(cx)?.is_ready();
+            let _sent_or_not = self.poll_flush(cx)?;
             Poll::Ready(Ok(buf.len()))
         }
 

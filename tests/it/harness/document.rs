@@ -12,7 +12,7 @@
 //!   lines.
 //! - An HTML comment directly before a block changes how it is run: `<!-- test: skip REASON -->` leaves it out,
 //!   `<!-- test: exit 3 -->` expects its last command to fail so, `<!-- test: run COMMANDS -->` runs something first that
-//!   readers do not see.
+//!   readers do not see. `<!-- test: stdout -->` anywhere has only standard output compared.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -23,6 +23,8 @@ use super::{cli::Cli, search_path, server::BINARY, server::Server};
 pub(crate) struct Document {
     name: String,
     blocks: Vec<Block>,
+    /// Standard error is not compared.
+    is_of_stdout: bool,
 }
 
 /// What became of a document whose commands did what it says.
@@ -78,6 +80,7 @@ impl Document {
     /// When it has a mark that is not understood.
     pub(crate) fn parse(name: &str, text: &str) -> Self {
         let (mut blocks, mut marks, mut follows) = (Vec::<Block>::new(), Marks::default(), false);
+        let is_of_stdout = text.contains("\n<!-- test: stdout -->\n");
         let mut lines = text.lines().enumerate().map(|(at, line)| (at + 1, line));
         while let Some((at, line)) = lines.next() {
             let line = line.trim();
@@ -94,7 +97,7 @@ impl Document {
                     }
                     _ => {}
                 }
-            } else if let Some(mark) = line.strip_prefix("<!-- test: ") {
+            } else if let Some(mark) = line.strip_prefix("<!-- test: ").filter(|mark| *mark != "stdout -->") {
                 let mark = mark.strip_suffix(" -->").unwrap_or_else(|| panic!("{name}:{at}: one line"));
                 marks.read(mark).unwrap_or_else(|()| panic!("{name}:{at}: unknown: {mark}"));
                 follows = false;
@@ -102,7 +105,7 @@ impl Document {
                 follows = false;
             }
         }
-        Self { name: name.to_owned(), blocks }
+        Self { name: name.to_owned(), blocks, is_of_stdout }
     }
 
     /// Runs all blocks against this server.
@@ -151,17 +154,21 @@ impl Document {
     /// One bash for all: each part in braces, so that what it sets stays, with what it prints in a file.
     fn script(&self, server: &Server) -> String {
         let mut script = "mkdir said\n".to_owned();
+        let stderr = if self.is_of_stdout { "2>>said/stderr" } else { "2>&1" };
         for (at, Part { line: _, commands, exit, output: _ }) in self.parts().enumerate() {
             let commands = at_server(commands, server);
             // Its own `set -e` would be without effect in a condition
             writeln!(script, "trap 'code=$?; [ $code -eq 0 ] || echo \"exit code $code\" >&2' EXIT\nset -e")
                 .expect("a text");
             if *exit == 0 {
-                writeln!(script, "{{\n{commands}\n}} >said/{at} 2>&1 </dev/null").expect("a text");
+                writeln!(script, "{{\n{commands}\n}} >said/{at} {stderr} </dev/null").expect("a text");
             } else {
                 let check = format!("[ $? -eq {exit} ]");
-                writeln!(script, "set +e\n{{\n{commands}\n}} >said/{at} 2>&1 </dev/null\n{check} || exit 1")
-                    .expect("a text");
+                writeln!(
+                    script,
+                    "set +e\n{{\n{commands}\n}} >said/{at} {stderr} </dev/null\n{check} || exit 1"
+                )
+                .expect("a text");
             }
         }
         script
