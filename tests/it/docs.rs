@@ -83,7 +83,8 @@ fn documents() -> Vec<String> {
     let docs =
         docs.map(|entry| format!("docs/{}", entry.expect("a file").file_name().to_str().expect("UTF-8")));
     let at_the_top = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(str::to_owned);
-    docs.filter(|path| path.ends_with(".md")).chain(at_the_top).collect()
+    let is_of_markdown = |path: &String| Path::new(path).extension().is_some_and(|it| it == "md");
+    docs.filter(is_of_markdown).chain(at_the_top).collect()
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn calls(workload: &str, agents: Vec<String>) -> impl Fn(usize) -> What + Clone 
             "list" => What::new(LIST, &ListSecretsRequest { agent_id }),
             "resolve" => What::new(RESOLVE, &ResolveSecretsRequest { agent_id, ..Default::default() }),
             "set" => {
-                let secrets = (0..3).map(|key| (format!("K{key}"), format!("{n:064}"))).collect();
+                // So many that the server has more to do for each than this process has
+                let secrets = (0..30).map(|key| (format!("K{key}"), format!("{n:064}"))).collect();
                 What::new(SET, &SetSecretsRequest { agent_id, secrets, ..Default::default() })
             }
             other => panic!("there is no workload {other:?}"),

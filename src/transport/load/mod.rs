@@ -3,14 +3,16 @@
 //! A call is under way from the moment at which its head is read to the head of its answer, so what waits for a processor
 //! counts as well as what waits for the database; while it waits for its own client (a slow body), it does not count.
 //! As long as there are few, or many for a moment only, all are let in. Where there are many for longer, there are more
-//! than are answered: from then on only so many may be under way as answering needs (`climb` finds out how many), until
-//! nothing has to be refused any more. Reads and writes have places of their own: a slow disk keeps no reader out. Between
+//! than are answered: from then on only so many may be under way as answering needs (`climb` finds out how many), and only
+//! so many of those that come are let in that processors have something to spare (`spare`), until nothing has to be refused
+//! any more. Reads and writes have places of their own: a slow disk keeps no reader out. Between
 //! tenants the places are shared (`shares`).
 
 mod body;
 mod climb;
 mod place;
 mod shares;
+mod spare;
 
 use std::sync::Arc;
 

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{climb::Climb, shares::Shares};
+use super::{climb::Climb, shares::Shares, spare::Spare};
 use crate::telemetry::{CallGauges, Limit};
 
 /// As long as fewer are under way, nothing is refused.
-pub(super) const FEW: i64 = 256;
+pub(super) const FEW: i64 = 1024;
 
 /// For so long there may be any number.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -39,6 +39,7 @@ enum State {
     /// There are too many. Something was refused last at that time.
     TooMany {
         climb: Climb,
+        spare: Spare,
         refused: Instant,
     },
 }
@@ -74,13 +75,13 @@ impl Places {
     pub(super) fn enter(self: &Arc<Self>, tenant: impl FnOnce() -> u64) -> Result<Place, Limit> {
         let under_way = self.gauges.under_way.inc();
         let limit = self.limit.load(Ordering::Relaxed);
-        if under_way < limit {
-            if self.is_watched.load(Ordering::Relaxed) {
-                self.calm_down(Instant::now());
-            }
+        let is_watched = self.is_watched.load(Ordering::Relaxed);
+        if under_way < limit && !is_watched {
             return Ok(self.place(under_way >= limit / 2, None));
         }
-        if self.has_room_at(under_way, Instant::now()) {
+        let now = Instant::now();
+        let has_room = if under_way < limit { self.calm_down(now) } else { self.has_room_at(under_way, now) };
+        if has_room {
             return Ok(self.place(true, None));
         }
         // Where there is somebody else as well, each has his share beside what there is already
@@ -121,11 +122,11 @@ impl Places {
                 tracing::warn!(under_way, "more calls come than are answered: some are refused");
                 let climb = Climb::begin(now);
                 self.set_limit(climb.most_now());
-                *state = State::TooMany { climb, refused: now };
+                *state = State::TooMany { climb, spare: Spare::begin(now), refused: now };
                 false
             }
-            State::TooMany { climb, refused } => {
-                if under_way < climb.most_now() {
+            State::TooMany { climb, spare, refused } => {
+                if under_way < climb.most_now() && spare.admits(now) {
                     return true;
                 }
                 climb.refused(now, self.answered.load(Ordering::Relaxed));
@@ -136,17 +137,26 @@ impl Places {
         }
     }
 
-    /// There is room: whether there was too little is over.
-    fn calm_down(&self, now: Instant) {
+    /// There is room: whether there was too little is over. While it is not, some are refused all the same.
+    fn calm_down(&self, now: Instant) -> bool {
         let mut state = self.state();
-        match &*state {
-            State::TooMany { refused, .. } if now.saturating_duration_since(*refused) < CALM => return,
+        match &mut *state {
+            State::TooMany { climb, spare, refused } if now.saturating_duration_since(*refused) < CALM => {
+                let is_admitted = spare.admits(now);
+                if !is_admitted {
+                    climb.refused(now, self.answered.load(Ordering::Relaxed));
+                    *refused = now;
+                    self.set_limit(climb.most_now());
+                }
+                return is_admitted;
+            }
             State::TooMany { .. } => tracing::info!("calls are answered as they come again"),
             State::Many(_) | State::Few => {}
         }
         *state = State::Few;
         self.is_watched.store(false, Ordering::Relaxed);
         self.set_limit(FEW);
+        true
     }
 
     fn set_limit(&self, limit: i64) {
@@ -226,7 +236,8 @@ mod tests {
             place.belongs_to(tenant);
             Some(place)
         };
-        (0..count).map_while(enter).collect()
+        // A share is refused, so one refusal is no end
+        (0..count).filter_map(enter).collect()
     }
 
     /// As if there had been too many for a while.
@@ -292,7 +303,7 @@ mod tests {
         let limit = places.gauges.limit.get();
         let greedy = fill(&places, 1, 10 * limit);
         assert!(greedy.len() >= usize::try_from(limit).unwrap());
-        assert!(places.enter(|| 1).is_err());
+        assert!((0..10).all(|_| places.enter(|| 1).is_err()));
         // Another has a share of his own, and no more
         let other = fill(&places, 2, 10 * limit);
         assert!(!other.is_empty() && other.len() <= usize::try_from(limit / 2).unwrap(), "{}", other.len());
@@ -302,6 +313,6 @@ mod tests {
         // With the others gone and the greedy one at his share, he is let in again
         drop((greedy, other, third));
         assert_eq!(places.gauges.under_way.get(), 0);
-        assert!(places.enter(|| 1).is_ok());
+        assert!((0..10).any(|_| places.enter(|| 1).is_ok()));
     }
 }
