@@ -17,7 +17,7 @@ RUSTFLAGS="--remap-path-prefix=$PWD=. --remap-path-prefix=${CARGO_HOME:-$HOME/.c
 mkdir -p "$files"
 time=$(git log -1 --format=%ct)
 tar --create --gzip --file "$files/$name.tar.gz" --owner 0 --group 0 --numeric-owner --sort name --mtime "@$time" \
-  --transform "s,^.*/,$name/," "target/$target/release/superserve" LICENSE README.md CHANGELOG.md
+  --transform "s,^\(.*/\)\?,$name/," "target/$target/release/superserve" LICENSE README.md CHANGELOG.md
 (cd "$files" && sha256sum "$name.tar.gz" >"$name.tar.gz.sha256")
 .ci/run sbom
 cp target/superserve.cdx.json "$files/$name.cdx.json"

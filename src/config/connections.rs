@@ -14,8 +14,9 @@ pub(super) struct ConnectionSettings {
     #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = positive)]
     max_connections: usize,
     /// Most connections at a time from one address (an IPv6 /64 is one), such as a proxy's; more are closed; 0 for no limit
-    #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS_PER_SOURCE", value_name = "N", default_value_t = 5000)]
-    max_connections_per_source: u32,
+    /// [default: half of all]
+    #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS_PER_SOURCE", value_name = "N")]
+    max_connections_per_source: Option<u32>,
     /// Most calls under way on one HTTP/2 connection; more wait at the client
     #[arg(long, env = "SUPERSERVE_MAX_STREAMS_PER_CONNECTION", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams_per_connection: u32,
@@ -47,9 +48,11 @@ pub(super) struct ConnectionSettings {
 impl ConnectionSettings {
     /// Those that the listener keeps.
     pub(super) fn checked(self) -> ListenerConfig {
+        let half = || u32::try_from(self.max_connections.div_ceil(2)).unwrap_or(u32::MAX);
+        let per_source = self.max_connections_per_source.unwrap_or_else(half);
         ListenerConfig {
             max_connections: self.max_connections,
-            max_connections_per_source: NonZeroU32::new(self.max_connections_per_source),
+            max_connections_per_source: NonZeroU32::new(per_source),
             max_concurrent_streams: self.max_streams_per_connection,
             max_header_bytes: self.max_header_bytes,
             max_untaken_bytes: self.max_untaken_bytes,

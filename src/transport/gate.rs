@@ -79,7 +79,7 @@ impl Gate {
             load: Load::new(&metrics),
             token_rates: Rates::new(config.rate_limit),
             source_rates: Rates::new(config.rate_limit_per_source),
-            guesses: Guesses::new(config.failed_auth),
+            guesses: Guesses::new(config.failed_auth, config.timeout),
             metrics,
             open_streams: Arc::new(Semaphore::new(OPEN_STREAMS)),
         }

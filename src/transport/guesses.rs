@@ -30,6 +30,8 @@ pub(super) struct Guesses {
     /// `None` for no limit.
     most: Option<NonZeroU32>,
     window: Duration,
+    /// A call that takes so long is ended here, and not by who makes it.
+    patience: Duration,
     /// Whether any source has failures: where none has, they are not looked at.
     any: AtomicBool,
     /// In the order in which their windows began.
@@ -50,6 +52,7 @@ pub(super) struct Attempt<'g> {
     guesses: &'g Guesses,
     source: Source,
     caller: u64,
+    since: Instant,
     is_settled: bool,
 }
 
@@ -57,14 +60,15 @@ pub(super) struct Attempt<'g> {
 
 impl Guesses {
     /// So many failures a minute, of each source.
-    pub(super) fn new(most: Option<NonZeroU32>) -> Self {
-        Self::bounded(most, SOURCES)
+    pub(super) fn new(most: Option<NonZeroU32>, patience: Duration) -> Self {
+        Self::bounded(most, patience, SOURCES)
     }
 
-    fn bounded(most: Option<NonZeroU32>, sources: usize) -> Self {
+    fn bounded(most: Option<NonZeroU32>, patience: Duration, sources: usize) -> Self {
         Self {
             most,
             window: WINDOW,
+            patience,
             any: AtomicBool::new(false),
             failures: Mutex::new(LruCache::new(sources)),
             known: Known::default(),
@@ -85,7 +89,7 @@ impl Guesses {
         {
             return Err(Error::RateLimited { retry_after: ends.saturating_duration_since(now) });
         }
-        Ok(Attempt { guesses: self, source, caller, is_settled: false })
+        Ok(Attempt { guesses: self, source, caller, since: now, is_settled: false })
     }
 
     /// Until when a source is refused, if it is.
@@ -156,7 +160,8 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let now = Instant::now();
-        if !self.is_settled && !self.guesses.known.is_known(self.caller, now) {
+        let is_ours = now.saturating_duration_since(self.since) >= self.guesses.patience;
+        if !self.is_settled && !is_ours && !self.guesses.known.is_known(self.caller, now) {
             self.guesses.failed_at(self.source, now);
         }
     }
@@ -178,7 +183,10 @@ mod tests {
 
     impl Case {
         fn new(most: u32) -> Self {
-            Self { guesses: Guesses::new(NonZeroU32::new(most)), now: Instant::now() }
+            Self {
+                guesses: Guesses::new(NonZeroU32::new(most), Duration::from_secs(30)),
+                now: Instant::now(),
+            }
         }
 
         /// A call that comes to this, if it is let in; else in how long the next one may come.
@@ -254,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn who_is_let_wait_too_long_has_not_guessed() {
+        let (case, here) = (Case::new(1), source("192.0.2.1"));
+        let began = case.now.checked_sub(Duration::from_secs(31)).unwrap();
+        drop(case.guesses.admit_at(here, b"Bearer slow", began).ok().unwrap());
+        case.succeed(here, b"Bearer new").unwrap();
+    }
+
+    #[test]
     fn what_says_nothing_of_the_caller_is_no_failure() {
         let (case, here) = (Case::new(1), source("192.0.2.1"));
         for _ in 0..9 {
@@ -273,7 +289,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let mut case = Case::new(1);
-        case.guesses = Guesses::bounded(NonZeroU32::new(1), 100);
+        case.guesses = Guesses::bounded(NonZeroU32::new(1), Duration::from_secs(30), 100);
         let sources = (0..1000_u32).map(|n| Source::V4(Ipv4Addr::from(n)));
         for source in sources.clone() {
             case.fail(source, 1);

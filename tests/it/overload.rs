@@ -22,6 +22,9 @@ const NORMAL: usize = 64;
 
 const CONNECTIONS: usize = 32;
 
+/// So many that the server has more to do for each call than this process has.
+const KEYS: usize = 30;
+
 const LIST: &str = "/superserve.secrets.v1.SecretsService/ListSecrets";
 const SET: &str = "/superserve.secrets.v1.SecretsService/SetSecrets";
 const RESOLVE: &str = "/superserve.secrets.v1.RuntimeService/ResolveSecrets";
@@ -35,8 +38,7 @@ fn calls(workload: &str, agents: Vec<String>) -> impl Fn(usize) -> What + Clone 
             "list" => What::new(LIST, &ListSecretsRequest { agent_id }),
             "resolve" => What::new(RESOLVE, &ResolveSecretsRequest { agent_id, ..Default::default() }),
             "set" => {
-                // So many that the server has more to do for each than this process has
-                let secrets = (0..30).map(|key| (format!("K{key}"), format!("{n:064}"))).collect();
+                let secrets = (0..KEYS).map(|key| (format!("K{key}"), format!("{n:064}"))).collect();
                 What::new(SET, &SetSecretsRequest { agent_id, secrets, ..Default::default() })
             }
             other => panic!("there is no workload {other:?}"),
@@ -86,10 +88,11 @@ async fn twice_as_much_as_can_be_answered() {
     if pinned {
         pin("1");
     }
-    let mut agents = Vec::new();
+    let keys: serde_json::Map<_, _> = (0..KEYS).map(|key| (format!("K{key}"), json!("0"))).collect();
+    let (keys, mut agents) = (json!(keys), Vec::new());
     for n in 0..100 {
         agents.push(server.deploy(&format!("agent-{n}")).await);
-        server.set(&agents[n], &json!({"K0": "0", "K1": "1", "K2": "2"})).await;
+        server.set(&agents[n], &keys).await;
     }
     let token = server.token(&["secrets:list", "secrets:write", "secrets:resolve"], &[]).await;
     let mut tasks = JoinSet::new();

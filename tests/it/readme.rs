@@ -47,7 +47,8 @@ fn caller(server: &Server) -> Cli {
 #[test]
 fn the_quick_start_works_as_pasted() {
     let server = Server::start(Database::Sqlite);
-    let pasted = block(&server, "agents deploy my-agent");
+    let pasted =
+        [block(&server, "agents deploy my-agent"), block(&server, "secrets run my-agent")].join("\n");
     let cli = caller(&server);
     let mut session = cli.script_on_terminal(&pasted);
     session.exp_string("Created agent 'my-agent' (agt_").unwrap();
@@ -62,7 +63,7 @@ fn the_quick_start_works_as_pasted() {
     let file = cli.home().join("runner-token");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let runner = server.cli().env("SUPERSERVE_TOKEN", fs::read_to_string(&file).unwrap().trim());
-    assert_eq!(runner.run(&["secrets", "list", "my-agent", "--json"]).code, 2);
+    assert_eq!(runner.run(&["secrets", "delete", "my-agent", "ANTHROPIC_API_KEY", "--yes"]).code, 2);
     // And it is not written over
     let again = cli.script(
         "SUPERSERVE_TOKEN_FILE=data/admin-token superserve agents deploy other --runner-token runner-token",

@@ -26,7 +26,7 @@ use crate::harness::{
 /// Connections, and calls on each.
 const CONNECTIONS: usize = 10;
 const CALLS_A_CONNECTION: usize = 100;
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 400;
 
 on_each_database!(
     every_resolve_is_on_record,

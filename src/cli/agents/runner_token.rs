@@ -15,8 +15,8 @@ use crate::{
     proto::v1::{Agent, CreateTokenRequest, CreateTokenResponse},
 };
 
-/// What `secrets run` needs: the agent by its name, and its values.
-const SCOPES: [Scope; 2] = [Scope::AgentsRead, Scope::SecretsResolve];
+/// What `secrets run` needs: the agent by its name, its values, and for `--watch` word of its changes.
+const SCOPES: [Scope; 3] = [Scope::AgentsRead, Scope::SecretsList, Scope::SecretsResolve];
 
 /// The file that the token is to be in. Until it is, the file goes with this.
 pub(super) struct RunnerToken {
@@ -55,7 +55,7 @@ impl RunnerToken {
         output: &mut Output,
     ) -> Result<(), Failure> {
         let request = CreateTokenRequest {
-            name: format!("runner of {}", agent.name),
+            name: format!("runner of {}", agent.id),
             scopes: SCOPES.map(|scope| scope.as_str().to_owned()).to_vec(),
             agent_ids: vec![agent.id.clone()],
             ..CreateTokenRequest::default()

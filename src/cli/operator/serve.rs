@@ -95,8 +95,9 @@ fn greet(running: &Running, encrypted: bool, shows_token: bool, output: &mut Out
          Next, in another terminal:\n\n    \
          export SUPERSERVE_API_URL={url}\n    \
          export SUPERSERVE_TOKEN_FILE={file}\n    \
-         superserve agents deploy my-agent --require ANTHROPIC_API_KEY\n    \
-         superserve secrets set my-agent\n"
+         superserve agents deploy my-agent --require ANTHROPIC_API_KEY --runner-token runner-token\n    \
+         superserve secrets set my-agent\n    \
+         SUPERSERVE_TOKEN_FILE=./runner-token superserve secrets run my-agent -- COMMAND\n"
     ));
 }
 

@@ -20,7 +20,10 @@ use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 
 pub(super) use self::{body::Awaited, place::Place};
-use self::{place::Places, shares::Known};
+use self::{
+    place::Places,
+    shares::{Known, NOBODY_KNOWN},
+};
 use super::head::TENANT;
 use crate::telemetry::{Limit, LimitMetrics};
 
@@ -68,10 +71,12 @@ impl Load {
         places.enter(tenant).map_or_else(Entry::Refused, |place| Entry::Place(Arc::new(place)))
     }
 
-    /// Notes whose call it is, now that it is known.
+    /// Notes whose call it is, now that it is known. Who comes by a certificate is known by nothing that was seen before, and
+    /// stays with the others who are not: else each of his calls would be one of somebody who has none.
     pub(super) fn note(&self, place: &Place, headers: &HeaderMap, tenant: &str) {
-        let tenant = self.known.number_of(tenant);
-        if place.belongs_to(tenant) && headers.contains_key(header::AUTHORIZATION) {
+        let is_told = headers.contains_key(header::AUTHORIZATION);
+        let tenant = if is_told { self.known.number_of(tenant) } else { NOBODY_KNOWN };
+        if place.belongs_to(tenant) && is_told {
             self.known.remember(&shown(headers), tenant);
         }
     }

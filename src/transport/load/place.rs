@@ -12,13 +12,20 @@ use super::{climb::Climb, shares::Shares, spare::Spare};
 use crate::telemetry::{CallGauges, Limit};
 
 /// As long as fewer are under way, nothing is refused.
-pub(super) const FEW: i64 = 1024;
+pub(super) const FEW: i64 = 512;
 
 /// For so long there may be any number.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// When nothing had to be refused for so long, it is over.
 const CALM: Duration = Duration::from_secs(1);
+
+/// How often it is tried whether all could be let in: processors are also busy with as many calls as come from those who
+/// wait for an answer before they call again, and then nothing has to be refused.
+const TRY_EVERY: Duration = Duration::from_secs(15);
+
+/// A trial ends at so many under way.
+const TRIED: i64 = 96;
 
 /// Places for calls of one kind.
 pub(super) struct Places {
@@ -36,12 +43,23 @@ enum State {
     Few,
     /// There are many, since then.
     Many(Instant),
-    /// There are too many. Something was refused last at that time.
-    TooMany {
-        climb: Climb,
-        spare: Spare,
-        refused: Instant,
-    },
+    /// There are too many.
+    TooMany(TooMany),
+}
+
+struct TooMany {
+    climb: Climb,
+    spare: Spare,
+    /// When something was refused last.
+    refused: Instant,
+    /// When it is tried next whether all could be let in.
+    trial: Instant,
+}
+
+enum Judged {
+    Over,
+    Admitted,
+    Refused,
 }
 
 /// A call's place.
@@ -80,7 +98,7 @@ impl Places {
             return Ok(self.place(under_way >= limit / 2, None));
         }
         let now = Instant::now();
-        let has_room = if under_way < limit { self.calm_down(now) } else { self.has_room_at(under_way, now) };
+        let has_room = self.has_room_at(under_way, now);
         if has_room {
             return Ok(self.place(true, None));
         }
@@ -108,55 +126,46 @@ impl Places {
         Place { of: Arc::clone(self), is_crowded, tenant: Mutex::new(tenant), waits, has_left }
     }
 
-    /// Whether so many may be under way for now.
+    /// Whether one more may be under way beside so many.
     fn has_room_at(&self, under_way: i64, now: Instant) -> bool {
         let mut state = self.state();
-        match &mut *state {
+        let over = match &mut *state {
+            State::Few if under_way < FEW => return true,
             State::Few => {
                 *state = State::Many(now);
                 self.is_watched.store(true, Ordering::Relaxed);
-                true
+                return true;
             }
-            State::Many(since) if now.saturating_duration_since(*since) < PATIENCE => true,
+            State::Many(_) if under_way < FEW => true,
+            State::Many(since) if now.saturating_duration_since(*since) < PATIENCE => return true,
             State::Many(_) => {
                 tracing::warn!(under_way, "more calls come than are answered: some are refused");
                 let climb = Climb::begin(now);
                 self.set_limit(climb.most_now());
-                *state = State::TooMany { climb, spare: Spare::begin(now), refused: now };
-                false
+                let too_many =
+                    TooMany { climb, spare: Spare::begin(now), refused: now, trial: now + TRY_EVERY };
+                *state = State::TooMany(too_many);
+                return false;
             }
-            State::TooMany { climb, spare, refused } => {
-                if under_way < climb.most_now() && spare.admits(now) {
-                    return true;
+            State::TooMany(too_many) => match too_many.judge(under_way, now) {
+                Judged::Over => {
+                    tracing::info!("calls are answered as they come again");
+                    true
                 }
-                climb.refused(now, self.answered.load(Ordering::Relaxed));
-                *refused = now;
-                self.set_limit(climb.most_now());
-                false
-            }
-        }
-    }
-
-    /// There is room: whether there was too little is over. While it is not, some are refused all the same.
-    fn calm_down(&self, now: Instant) -> bool {
-        let mut state = self.state();
-        match &mut *state {
-            State::TooMany { climb, spare, refused } if now.saturating_duration_since(*refused) < CALM => {
-                let is_admitted = spare.admits(now);
-                if !is_admitted {
-                    climb.refused(now, self.answered.load(Ordering::Relaxed));
-                    *refused = now;
-                    self.set_limit(climb.most_now());
+                Judged::Admitted => return true,
+                Judged::Refused => {
+                    too_many.refuse(now, self.answered.load(Ordering::Relaxed));
+                    self.set_limit(too_many.climb.most_now());
+                    return false;
                 }
-                return is_admitted;
-            }
-            State::TooMany { .. } => tracing::info!("calls are answered as they come again"),
-            State::Many(_) | State::Few => {}
+            },
+        };
+        if over {
+            *state = State::Few;
+            self.is_watched.store(false, Ordering::Relaxed);
+            self.set_limit(FEW);
         }
-        *state = State::Few;
-        self.is_watched.store(false, Ordering::Relaxed);
-        self.set_limit(FEW);
-        true
+        over
     }
 
     fn set_limit(&self, limit: i64) {
@@ -166,6 +175,33 @@ impl Places {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl TooMany ===
+
+impl TooMany {
+    fn judge(&mut self, under_way: i64, now: Instant) -> Judged {
+        if now >= self.trial {
+            if under_way < TRIED {
+                let is_over = now.saturating_duration_since(self.trial) >= CALM;
+                return if is_over { Judged::Over } else { Judged::Admitted };
+            }
+            self.trial = now + TRY_EVERY;
+        }
+        if now.saturating_duration_since(self.refused) >= CALM {
+            return Judged::Over;
+        }
+        if under_way < self.climb.most_now() && self.spare.admits(now) {
+            Judged::Admitted
+        } else {
+            Judged::Refused
+        }
+    }
+
+    fn refuse(&mut self, now: Instant, answered: u64) {
+        self.climb.refused(now, answered);
+        self.refused = now;
     }
 }
 
@@ -274,10 +310,31 @@ mod tests {
         overload(&places);
         let limit = places.gauges.limit.get();
         assert!(limit < FEW, "{limit}");
-        places.calm_down(Instant::now());
+        places.has_room_at(0, Instant::now());
         assert_eq!(places.gauges.limit.get(), limit, "not yet");
-        places.calm_down(Instant::now() + 2 * CALM);
+        assert!(places.has_room_at(0, Instant::now() + 2 * CALM));
         assert_eq!(places.gauges.limit.get(), FEW);
+    }
+
+    #[test]
+    fn it_is_tried_whether_all_can_be_let_in() {
+        let places = places();
+        overload(&places);
+        // Something is refused all the time, though hardly anything is under way: the processors are busy
+        let refuse = |now| {
+            if let State::TooMany(too_many) = &mut *places.state() {
+                too_many.refuse(now, 0);
+            }
+        };
+        let trial = Instant::now() + PATIENCE + TRY_EVERY;
+        refuse(trial);
+        assert!((0..10).all(|_| places.has_room_at(1, trial)), "all are");
+        assert!(!places.has_room_at(TRIED, trial + CALM / 2), "it does not go well");
+        refuse(trial + TRY_EVERY);
+        assert!((0..10).all(|n| places.has_room_at(1, trial + CALM / 2 + TRY_EVERY + n * CALM / 20)));
+        assert_ne!(places.gauges.limit.get(), FEW);
+        assert!(places.has_room_at(1, trial + TRY_EVERY + 2 * CALM));
+        assert_eq!(places.gauges.limit.get(), FEW, "it is over");
     }
 
     #[test]

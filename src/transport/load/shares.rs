@@ -12,7 +12,7 @@ use hashlink::LruCache;
 const CALLERS: usize = 65_536;
 
 /// Whose calls are those of whom nothing is remembered: together they are one.
-const NOBODY_KNOWN: u64 = 0;
+pub(super) const NOBODY_KNOWN: u64 = 0;
 
 /// How many places each tenant has. Only those that have some are kept.
 #[derive(Debug, Default)]
