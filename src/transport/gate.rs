@@ -152,7 +152,7 @@ impl Gate {
             let tenant = call.tenant().as_str();
             self.load.note(place, request.headers(), tenant);
             let is_scarce = self.concurrent.available_permits() < self.most / 4;
-            if is_scarce && self.load.is_over_share(tenant, self.most) {
+            if is_scarce && self.load.is_over_share(request.headers(), tenant, self.most) {
                 return Err(self.overloaded(Limit::TenantShare));
             }
         }

@@ -74,20 +74,24 @@ impl Load {
     /// Notes whose call it is, now that it is known. Who comes by a certificate is known by nothing that was seen before, and
     /// stays with the others who are not: else each of his calls would be one of somebody who has none.
     pub(super) fn note(&self, place: &Place, headers: &HeaderMap, tenant: &str) {
-        let is_told = headers.contains_key(header::AUTHORIZATION);
-        let tenant = if is_told { self.known.number_of(tenant) } else { NOBODY_KNOWN };
-        if place.belongs_to(tenant) && is_told {
+        let tenant = self.number_of(headers, tenant);
+        if place.belongs_to(tenant) && tenant != NOBODY_KNOWN {
             self.known.remember(&shown(headers), tenant);
         }
     }
 
     /// Whether a tenant has more calls that are not answered, also such as wait for their bodies, than its share of so
     /// many: as many as there were for each if there were one more who has some.
-    pub(super) fn is_over_share(&self, tenant: &str, most: usize) -> bool {
-        let tenant = self.known.number_of(tenant);
+    pub(super) fn is_over_share(&self, headers: &HeaderMap, tenant: &str, most: usize) -> bool {
+        let tenant = self.number_of(headers, tenant);
         let [(reads, by_reads), (writes, by_writes)] =
             [&self.reads, &self.writes].map(|it| it.held_by(tenant));
         reads.saturating_add(writes) > (most / (by_reads.max(by_writes) + 1)).max(1)
+    }
+
+    fn number_of(&self, headers: &HeaderMap, tenant: &str) -> u64 {
+        let is_told = headers.contains_key(header::AUTHORIZATION);
+        if is_told { self.known.number_of(tenant) } else { NOBODY_KNOWN }
     }
 }
 
@@ -133,20 +137,35 @@ mod tests {
     fn a_tenants_share_of_all_calls_is_of_both_kinds() {
         let load = Load::new(&LimitMetrics::default());
         let enter = |method: &Method, tenant| {
-            let request = Request::builder().method(method).uri("/v1/agents").body(Body::empty()).unwrap();
+            let request = Request::builder().method(method).uri("/v1/agents");
+            let request = request.header("authorization", "Bearer one").body(Body::empty()).unwrap();
             let Entry::Place(place) = load.enter(&request) else { panic!("there is room") };
             load.note(&place, request.headers(), tenant);
             place
         };
+        let shown = HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static("Bearer one"))]);
+        let over = |tenant, most| load.is_over_share(&shown, tenant, most);
         let held: Vec<_> =
             (0..2).flat_map(|_| [Method::GET, Method::POST].map(|it| enter(&it, "one"))).collect();
-        assert!(load.is_over_share("one", 6) && !load.is_over_share("one", 8));
+        assert!(over("one", 6) && !over("one", 8));
         let _other = enter(&Method::GET, "other");
-        assert!(load.is_over_share("one", 8) && !load.is_over_share("other", 8));
+        assert!(over("one", 8) && !over("other", 8));
         for place in &held {
             place.leave();
         }
-        assert!(!load.is_over_share("one", 1));
+        assert!(!over("one", 1));
+    }
+
+    #[test]
+    fn who_comes_by_a_certificate_is_one_of_those_nobody_knows() {
+        let load = Load::new(&LimitMetrics::default());
+        let request = Request::get("/v1/agents").body(Body::empty()).unwrap();
+        let Entry::Place(place) = load.enter(&request) else { panic!("there is room") };
+        load.note(&place, request.headers(), "one");
+        assert_eq!(
+            (load.reads.held_by(NOBODY_KNOWN), load.reads.held_by(load.known.number_of("one")).0),
+            ((1, 1), 0)
+        );
     }
 
     #[test]
