@@ -83,7 +83,7 @@ impl AgentRef {
     /// When it is malformed, or there is none of this name.
     pub(super) async fn find(&self, client: &Client) -> Result<NamedAgent, Failure> {
         if self.is_id() {
-            return client.find_agent(&self.0).await;
+            return Client::agent_of_id(&self.0);
         }
         let Agent { id, .. } = self.fetch(client).await?;
         Ok(NamedAgent { id, shown: self.0.clone() })
@@ -96,7 +96,7 @@ impl AgentRef {
     pub(super) async fn fetch(&self, client: &Client) -> Result<Agent, Failure> {
         let Self(name) = self;
         if self.is_id() {
-            let NamedAgent { id: agent_id, .. } = client.find_agent(name).await?;
+            let NamedAgent { id: agent_id, .. } = Client::agent_of_id(name)?;
             let call = || {
                 let (mut agents, agent_id) = (client.agents(), agent_id.clone());
                 async move { agents.get_agent(GetAgentRequest { agent_id }).await }

@@ -11,9 +11,8 @@ use crate::{
 };
 
 use super::{
-    failure::{Exit, Failure},
+    failure::Failure,
     input::interruptible,
-    refusal,
     settings::{Server, check_token},
 };
 
@@ -112,34 +111,14 @@ impl Client {
         Ok((page.agents, page.next_page_token))
     }
 
-    /// Finds the agent that a person named by its id or its name.
+    /// Reads an agent's id, as a person wrote it.
     ///
     /// # Errors
-    /// When it is neither, or there is none of this name.
-    pub(crate) async fn find_agent(&self, agent: &str) -> Result<NamedAgent, Failure> {
-        if agent.starts_with(AgentId::PREFIX) {
-            let id = AgentId::parse(agent).ok_or_else(|| {
-                Failure::local("AGENT is not well-formed: an id is \"agt_\" and letters and digits.")
-            })?;
-            return Ok(NamedAgent { id: id.as_str().to_owned(), shown: agent.to_owned() });
-        }
-        if agent.is_empty() {
-            return Err(Failure::local("AGENT is empty: give a name or an id."));
-        }
-        let found = self.pages(1, |page_token| self.agents_page(agent, page_token)).await;
-        let found = found.map_err(hint_at_id)?.into_iter().find(|found| found.name == agent);
-        found.map(|found| NamedAgent { id: found.id, shown: agent.to_owned() }).ok_or_else(|| {
-            Failure::new(Exit::Server, format!("Agent not found: there is no agent '{agent}'."))
-                .hint("See `superserve agents list`, or make one with `superserve agents deploy NAME`.")
-        })
-    }
-}
-
-/// A token for one purpose often may not look up names.
-fn hint_at_id(failure: Failure) -> Failure {
-    if failure.reason == refusal::PERMISSION_DENIED {
-        failure.hint("Finding an agent by its name needs 'agents:read': give its id, agt_…, instead.")
-    } else {
-        failure
+    /// When it cannot be one.
+    pub(crate) fn agent_of_id(text: &str) -> Result<NamedAgent, Failure> {
+        let id = AgentId::parse(text).ok_or_else(|| {
+            Failure::local("AGENT is not well-formed: an id is \"agt_\" and letters and digits.")
+        })?;
+        Ok(NamedAgent { id: id.as_str().to_owned(), shown: text.to_owned() })
     }
 }

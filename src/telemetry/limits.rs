@@ -31,6 +31,8 @@ pub enum Limit {
     Watches,
     /// Bytes of answers that nobody takes.
     Untaken,
+    /// Time without a byte: connections that were closed for it.
+    Silence,
 }
 
 /// How often each limit has refused something, and how near the limits are. Cheap to clone.
@@ -65,7 +67,7 @@ struct Kind {
 
 impl Limit {
     /// All limits.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Concurrency,
         Self::Load,
         Self::TenantShare,
@@ -77,6 +79,7 @@ impl Limit {
         Self::OpenStreams,
         Self::Watches,
         Self::Untaken,
+        Self::Silence,
     ];
 
     /// Its word.
@@ -94,6 +97,7 @@ impl Limit {
             Self::OpenStreams => "open_streams",
             Self::Watches => "watches",
             Self::Untaken => "untaken",
+            Self::Silence => "silence",
         }
     }
 }
@@ -102,7 +106,7 @@ impl Limit {
 
 impl LimitMetrics {
     /// Has them rendered with the others. Every limit is there from the start: what an alert asks for exists.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let Self { refused, connections, under_way, limits } = self;
         for limit in Limit::ALL {
             drop(refused.get_or_create(&Refused { limit: limit.word() }));

@@ -72,6 +72,10 @@ fn look_at_keyring(
                 (DatabaseUrl::Sqlite(_), Some(known)) if known.keys.is_empty() => {
                     findings.fine(CHECK, format!("{shown} is not there yet: the first start makes it"));
                 }
+                (_, Some(known)) if !known.keys.is_empty() => findings.problem(
+                    CHECK,
+                    format!("there is no keyring at {shown}, and the database was written with one: put the file back (--keyring)"),
+                ),
                 _ => findings.problem(CHECK, KeyringFileError::Missing(path.clone()).to_string()),
             }
             Ok(None)

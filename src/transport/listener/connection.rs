@@ -27,7 +27,10 @@ use super::{
     tls::Tls,
     untaken::{AllUntaken, Untaken},
 };
-use crate::domain::Timestamp;
+use crate::{
+    domain::Timestamp,
+    telemetry::{Limit, LimitMetrics},
+};
 
 /// Who is at the other end. Every request has it among its extensions.
 #[derive(Clone, Debug)]
@@ -53,6 +56,7 @@ pub(super) struct Connections<S> {
     pub(super) service: S,
     pub(super) untaken: Arc<AllUntaken>,
     pub(super) config: ListenerConfig,
+    pub(super) metrics: LimitMetrics,
     pub(super) stop: CancellationToken,
 }
 
@@ -78,6 +82,9 @@ impl<A: Answers> Connections<A> {
     pub(super) async fn run(&self, socket: TcpStream, remote: SocketAddr, age: Option<Duration>) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         if let Err(error) = self.serve_socket(socket, remote, age).await {
+            if is_for_silence(&*error) {
+                self.metrics.refused(Limit::Silence);
+            }
             tracing::debug!(%remote, error = &*error, "connection ended early");
         }
     }
@@ -150,7 +157,10 @@ impl<A: Answers> Connections<A> {
             ended = drive(connection.as_mut(), &written) => return ended,
             () = self.stop.cancelled() => Leaving::Stopped,
             () = distrusted.as_mut() => Leaving::Distrusted,
-            () = info.untaken.neglected(self.config.answer_timeout) => Leaving::Neglectful,
+            () = info.untaken.neglected(self.config.answer_timeout) => {
+                self.metrics.refused(Limit::Silence);
+                Leaving::Neglectful
+            }
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
@@ -182,6 +192,15 @@ where
         }
     })
     .await
+}
+
+/// Whether a connection has ended because nothing came for too long, or no sign of life.
+fn is_for_silence(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        let of_http = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_timeout);
+        let of_io = error.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::TimedOut);
+        of_http || of_io || error.is::<tokio::time::error::Elapsed>()
+    })
 }
 
 async fn reached(age: Option<Duration>) {

@@ -113,7 +113,7 @@ pub async fn serve<S>(
     S: Answers,
 {
     let mut acceptor = Acceptor::new(bound.listener, config.max_connections, metrics.clone());
-    let crowd = Crowd::new(config.max_connections_per_source, metrics);
+    let crowd = Crowd::new(config.max_connections_per_source, metrics.clone());
     let mut crowded = OncePer::new(LOG_INTERVAL);
     let connections = Arc::new(Connections {
         http: config.http_builder(TrackedExecutor(tracker.clone())),
@@ -121,6 +121,7 @@ pub async fn serve<S>(
         service,
         untaken: AllUntaken::new(config.max_untaken_bytes),
         config,
+        metrics,
         stop: stop.clone(),
     });
     let spread = RandomState::new();

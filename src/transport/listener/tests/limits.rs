@@ -9,6 +9,7 @@ async fn a_silent_client_is_disconnected() {
     let mut socket = server.socket().await;
 
     assert_eq!(read_to_close(&mut socket).await, "");
+    server.counts_silence().await;
 }
 
 #[tokio::test]
@@ -18,6 +19,7 @@ async fn half_an_http2_preface_is_silence() {
     let mut socket = server.socket_with(b"PRI * HTTP/2.0\r\n").await;
 
     assert_eq!(read_to_close(&mut socket).await, "");
+    server.counts_silence().await;
 }
 
 #[tokio::test]
@@ -27,6 +29,7 @@ async fn half_a_header_is_disconnected() {
     let mut socket = server.socket_with(b"GET /whoami HTTP/1.1\r\nhost: loc").await;
 
     assert!(!read_to_close(&mut socket).await.contains("200 OK"));
+    server.counts_silence().await;
 }
 
 #[tokio::test]
@@ -37,6 +40,7 @@ async fn an_http2_client_that_shows_no_sign_of_life_is_disconnected() {
     let mut socket = server.socket_with(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
 
     assert_ne!(read_to_close(&mut socket).await, "", "it spoke HTTP/2 before");
+    server.counts_silence().await;
 }
 
 /// The limits are on what a client sends: they must not cut an answer that takes longer.

@@ -30,6 +30,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
+
 use crate::telemetry::LimitMetrics;
 
 use super::{ConnectionInfo, ListenerConfig, Tls, connection::TrackedExecutor};
@@ -72,6 +74,7 @@ struct TestServer {
     gate: Arc<Gate>,
     stop: CancellationToken,
     connections: TaskTracker,
+    metrics: LimitMetrics,
     serving: JoinHandle<()>,
     /// Of the clients, apart from the server's.
     clients: TaskTracker,
@@ -111,17 +114,34 @@ impl TestServer {
         let bound = super::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
         let addr = bound.local_addr();
         let (gate, stop, connections) = (Gate::closed(), CancellationToken::new(), TaskTracker::new());
-        let clients = TaskTracker::new();
+        let (clients, metrics) = (TaskTracker::new(), LimitMetrics::default());
         let serving = clients.spawn(super::serve(
             bound,
             tls,
             routes(Arc::clone(&gate)),
             config,
-            LimitMetrics::default(),
+            metrics.clone(),
             stop.clone(),
             connections.clone(),
         ));
-        Self { addr, gate, stop, connections, serving, clients }
+        Self { addr, gate, stop, connections, metrics, serving, clients }
+    }
+
+    /// Waits until a connection is counted as one that was closed for its silence.
+    async fn counts_silence(&self) {
+        let mut registry = Registry::default();
+        self.metrics.register(&mut registry);
+        let is_counted = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text.contains("refused_total{limit=\"silence\"} 1\n")
+        };
+        within(async {
+            while !is_counted() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     async fn socket(&self) -> TcpStream {
