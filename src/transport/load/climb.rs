@@ -76,8 +76,8 @@ impl Climb {
     }
 
     /// A call was refused, and so many were answered until now. Trials end with a refusal: where none is, the number does
-    /// not matter.
-    pub(super) fn refused(&mut self, now: Instant, answered: u64) {
+    /// not matter. Where processors are busy, more at once would only wait for them: that is not tried.
+    pub(super) fn refused(&mut self, now: Instant, answered: u64, is_busy: bool) {
         let lasted = now.saturating_duration_since(self.begun);
         let length = self.length();
         let Some((middle, before)) = self.middle else {
@@ -91,7 +91,7 @@ impl Climb {
             return;
         }
         let answers = u32::try_from(answers).unwrap_or(u32::MAX);
-        self.judge(f64::from(answers) / measured.as_secs_f64());
+        self.judge(f64::from(answers) / measured.as_secs_f64(), is_busy);
         self.begun = now;
         self.middle = None;
     }
@@ -106,7 +106,7 @@ impl Climb {
         calls.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST)
     }
 
-    fn judge(&mut self, rate: f64) {
+    fn judge(&mut self, rate: f64, is_busy: bool) {
         let next = match self.trial {
             Trial::Same => {
                 self.rate = rate;
@@ -126,8 +126,9 @@ impl Climb {
             Trial::Nothing => Trial::Same,
         };
         self.trial = match next {
-            Trial::Fewer if self.limit <= FEWEST => Trial::More,
-            Trial::More if self.limit >= MOST => Trial::Nothing,
+            Trial::Fewer if self.limit <= FEWEST && !is_busy => Trial::More,
+            Trial::Fewer if self.limit <= FEWEST => Trial::Nothing,
+            Trial::More if self.limit >= MOST || is_busy => Trial::Nothing,
             next @ (Trial::Same | Trial::Fewer | Trial::More | Trial::Nothing) => next,
         };
         self.tried = match self.trial {
@@ -151,7 +152,7 @@ mod tests {
         while now < end {
             now += step;
             answered += rate(f64::from(i32::try_from(climb.most_now()).unwrap())) * step.as_secs_f64();
-            climb.refused(now, Duration::from_secs_f64(answered).as_secs());
+            climb.refused(now, Duration::from_secs_f64(answered).as_secs(), false);
         }
         answered / lasts.as_secs_f64()
     }
@@ -200,5 +201,15 @@ mod tests {
         assert!(climb.limit >= FEWEST, "{climb:?}");
         let brought = search(&mut climb, Duration::from_mins(2), |tried| tried.min(100.0));
         assert!(brought > 60.0, "{brought} a second: {climb:?}");
+    }
+
+    #[test]
+    fn where_processors_are_busy_more_is_not_tried() {
+        let (began, mut climb) = (Instant::now(), Climb::begin(Instant::now()));
+        for step in 1..200_u32 {
+            climb.refused(began + step * SHORTEST, u64::from(step) * 1000, true);
+            assert!(climb.most_now() <= FIRST, "{climb:?}");
+        }
+        assert_eq!(climb.limit, FEWEST, "{climb:?}");
     }
 }

@@ -25,7 +25,7 @@ const CALM: Duration = Duration::from_secs(1);
 const TRY_EVERY: Duration = Duration::from_secs(15);
 
 /// A trial ends at so many under way.
-const TRIED: i64 = 96;
+const TRIED: i64 = 80;
 
 /// Places for calls of one kind.
 pub(super) struct Places {
@@ -200,7 +200,7 @@ impl TooMany {
     }
 
     fn refuse(&mut self, now: Instant, answered: u64) {
-        self.climb.refused(now, answered);
+        self.climb.refused(now, answered, self.spare.is_needed());
         self.refused = now;
     }
 }

@@ -60,6 +60,11 @@ impl Spare {
         is_admitted
     }
 
+    /// Whether some are refused so that the processors have something to spare.
+    pub(super) fn is_needed(&self) -> bool {
+        self.share < 1.0
+    }
+
     /// Fewer at once, more by and by.
     fn judge(&mut self, busy: f64) {
         if busy > BUSY {
