@@ -115,7 +115,7 @@ async fn twice_as_much_as_can_be_answered() {
     // How soon depends on what else the machine does, and on how the programs were built: it is for who measures
     if seconds.is_some() {
         assert!(twice.rate() > normal.rate() / 8.0, "hardly anything is answered");
-        assert!(ratio < 10.0, "{ratio}");
+        assert!(ratio < 3.0, "{ratio}");
     }
     // It is over at once, and counted
     let again = connections.at_a_time(NORMAL, lasts / 4, calls).await;
