@@ -129,14 +129,14 @@ impl Places {
     /// Whether one more may be under way beside so many.
     fn has_room_at(&self, under_way: i64, now: Instant) -> bool {
         let mut state = self.state();
-        let over = match &mut *state {
+        match &mut *state {
             State::Few if under_way < FEW => return true,
             State::Few => {
                 *state = State::Many(now);
                 self.is_watched.store(true, Ordering::Relaxed);
                 return true;
             }
-            State::Many(_) if under_way < FEW => true,
+            State::Many(_) if under_way < FEW => {}
             State::Many(since) if now.saturating_duration_since(*since) < PATIENCE => return true,
             State::Many(_) => {
                 tracing::warn!(under_way, "more calls come than are answered: some are refused");
@@ -148,10 +148,7 @@ impl Places {
                 return false;
             }
             State::TooMany(too_many) => match too_many.judge(under_way, now) {
-                Judged::Over => {
-                    tracing::info!("calls are answered as they come again");
-                    true
-                }
+                Judged::Over => tracing::info!("calls are answered as they come again"),
                 Judged::Admitted => return true,
                 Judged::Refused => {
                     too_many.refuse(now, self.answered.load(Ordering::Relaxed));
@@ -159,13 +156,12 @@ impl Places {
                     return false;
                 }
             },
-        };
-        if over {
-            *state = State::Few;
-            self.is_watched.store(false, Ordering::Relaxed);
-            self.set_limit(FEW);
         }
-        over
+        // There are few again
+        *state = State::Few;
+        self.is_watched.store(false, Ordering::Relaxed);
+        self.set_limit(FEW);
+        true
     }
 
     fn set_limit(&self, limit: i64) {
