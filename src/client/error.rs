@@ -5,8 +5,7 @@ use std::{collections::HashMap, error::Error as StdError, time::Duration};
 use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{FieldViolation, StatusExt as _};
 
-/// The domain of the service's reasons.
-pub const DOMAIN: &str = "secrets.superserve.ai";
+use crate::proto::ERROR_DOMAIN;
 
 /// Why a call failed. Neither it nor its sources hold a value or a token.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +135,7 @@ fn is_broken_connection(status: &Status) -> bool {
 impl Answer {
     fn of(status: &Status) -> Self {
         let details = status.get_error_details();
-        let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        let info = details.error_info().filter(|info| info.domain == ERROR_DOMAIN);
         let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
         let unmet = details.precondition_failure().map(|unmet| unmet.violations.as_slice());
         Self {
@@ -174,7 +173,7 @@ mod tests {
             details.set_precondition_failure(violations.to_vec());
             of(Status::with_error_details(Code::FailedPrecondition, "sentence", details))
         };
-        let error = told(DOMAIN);
+        let error = told(ERROR_DOMAIN);
         assert_eq!(
             (error.reason(), error.missing()),
             ("REQUIRED_SECRETS_MISSING", &["A".to_owned(), "B".to_owned()][..])

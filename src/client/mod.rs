@@ -67,7 +67,8 @@ use crate::{
     trace,
 };
 
-pub use error::{Answer, DOMAIN, Error};
+pub use crate::proto::ERROR_DOMAIN as DOMAIN;
+pub use error::{Answer, Error};
 pub use server::{AddressError, Server};
 pub use token::{MalformedToken, Token};
 

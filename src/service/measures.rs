@@ -13,7 +13,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Inner, Service};
+use super::{Error, Inner, Service};
 use crate::{domain::Timestamp, domain::TokenRecord, identity::Refusal};
 
 /// Of one server.
@@ -201,8 +201,10 @@ impl Service {
         registry.register_collector(Box::new(State(Arc::downgrade(&self.parts))));
     }
 
-    /// Counts a caller who is nobody.
-    pub fn note_nobody(&self, nobody: Nobody) {
+    /// Counts a caller who is nobody, and gives the error by which he is told so.
+    #[must_use]
+    pub fn refused(&self, nobody: Nobody) -> Error {
         self.parts.measures.refused.get_or_create(&Reason { reason: nobody.reason() }).inc();
+        Error::Unauthenticated
     }
 }

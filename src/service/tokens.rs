@@ -71,11 +71,6 @@ impl Service {
         }
     }
 
-    fn refused(&self, nobody: Nobody) -> Error {
-        self.note_nobody(nobody);
-        Error::Unauthenticated
-    }
-
     /// Finds out who calls with a client certificate of this id, which was verified, and is good from `since` until `end`.
     ///
     /// # Errors

@@ -12,11 +12,9 @@ use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt
 
 use crate::{
     domain::{Fault, Faults, SecretName},
+    proto::ERROR_DOMAIN,
     service::{Error, Kind},
 };
-
-/// Who gives the reasons in `google.rpc.ErrorInfo`.
-pub const DOMAIN: &str = "secrets.superserve.ai";
 
 /// When to call again, where the error does not know better.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -87,7 +85,7 @@ pub(super) fn to_status(error: &Error) -> Status {
         omitted = missing.len() - violations.len();
         details.set_precondition_failure(violations);
     }
-    details.set_error_info(error.reason(), DOMAIN, metadata(error, omitted));
+    details.set_error_info(error.reason(), ERROR_DOMAIN, metadata(error, omitted));
     if let Some(after) = retry_after(error) {
         details.set_retry_info(Some(after));
     }

@@ -211,7 +211,7 @@ impl Gate {
         let certificate = connection.and_then(|connection| connection.peer_certificates.first());
         let token = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let shown = token.or(certificate.map(AsRef::as_ref));
-        let shown = shown.ok_or_else(|| self.refused(Nobody::ShowsNothing))?;
+        let shown = shown.ok_or_else(|| self.service.refused(Nobody::ShowsNothing))?;
         let source = connection.map(|connection| Source::of(connection.remote.ip()));
         let attempt = source.map(|source| self.guesses.admit(source, shown)).transpose();
         let attempt = self.counted(Limit::FailedAuth, attempt)?;
@@ -219,7 +219,7 @@ impl Gate {
         let caller = match token {
             Some(_) => match bearer(headers) {
                 Some(token) => self.service.authenticate(token).await,
-                None => Err(self.refused(Nobody::Malformed)),
+                None => Err(self.service.refused(Nobody::Malformed)),
             },
             None => self.by_certificate(connection).await,
         };
@@ -235,14 +235,9 @@ impl Gate {
         let ClientCertificate { spiffe_id, validity } = &**client.ok_or(Error::Unauthenticated)?;
         let id = spiffe_id.as_ref().map_err(|reason| {
             tracing::debug!(%reason, "a client certificate makes nobody known");
-            self.refused(Nobody::Invalid)
+            self.service.refused(Nobody::Invalid)
         })?;
         self.service.authenticate_workload(id, validity.not_before, validity.not_after).await
-    }
-
-    fn refused(&self, nobody: Nobody) -> Error {
-        self.service.note_nobody(nobody);
-        Error::Unauthenticated
     }
 
     fn limit_rate(&self, request: &Request) -> Result<(), Error> {

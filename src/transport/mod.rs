@@ -24,7 +24,6 @@ mod source;
 mod timestamp;
 
 pub use config::Config;
-pub use error::DOMAIN;
 pub use grpc::SERVICE_NAMES;
 pub use http::openapi;
 #[doc(hidden)]

@@ -12,7 +12,7 @@ use crate::harness::{
     Database, environment, eventually,
     load::{Load, drill_time, say},
     on_each_database,
-    postgres::{self, Cluster},
+    postgres::Cluster,
     relay::Relay,
     server::Server,
     steps::resolver,
@@ -118,10 +118,8 @@ async fn a_database_is_away_for_a_while() {
 async fn a_database_becomes_slow() {
     let Some(cluster) = Cluster::start() else { return };
     let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], cluster.port())));
-    let mut url = url::Url::parse(cluster.create_database().await.url()).unwrap();
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(relay.address().port())).unwrap();
-    let server = Server::with(Database::Postgres(postgres::Database::at(url.into())));
+    let database = cluster.create_database().await.by_way_of(relay.address());
+    let server = Server::with(Database::Postgres(database));
     let server = server.arg("--request-timeout=2").start();
     let load = Load::new(&server, CALLERS).await;
     let grpc = resolver(&server).await;

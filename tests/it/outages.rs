@@ -16,7 +16,7 @@ use tonic_health::pb::{
 use crate::harness::{
     Database, eventually,
     fixtures::secrets_of,
-    postgres::{self, Cluster},
+    postgres::Cluster,
     relay::Relay,
     server::Server,
     steps::{resolve, resolver},
@@ -107,10 +107,8 @@ async fn a_short_restart_of_the_database_is_not_seen() {
 async fn a_lost_way_to_the_database_is_noticed_by_who_listens() {
     let Some(cluster) = Cluster::start() else { return };
     let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], cluster.port())));
-    let mut url = url::Url::parse(cluster.create_database().await.url()).unwrap();
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(relay.address().port())).unwrap();
-    let server = Server::with(Database::Postgres(postgres::Database::at(url.into())));
+    let database = cluster.create_database().await.by_way_of(relay.address());
+    let server = Server::with(Database::Postgres(database));
     let server = server.with_notifications().start();
     let listens = "SELECT count(*) = 1 FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE 'LISTEN%'";

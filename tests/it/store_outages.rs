@@ -94,11 +94,9 @@ async fn nobody_waits_twice_for_a_database_that_is_away() {
     }
     // One is refused at the door, the other is let in and hung up on
     let server = SocketAddr::from(([127, 0, 0, 1], cluster.port()));
-    let mut behind = url::Url::parse(database.url()).unwrap();
-    behind.set_host(Some("127.0.0.1")).unwrap();
-    behind.set_port(Some(relay(move || Some(server)).port())).unwrap();
+    let behind = database.by_way_of(relay(move || Some(server)));
     let mut stores = Vec::new();
-    for url in [database.url(), behind.as_str()] {
+    for url in [database.url(), behind.url()] {
         let config = Config { acquire_timeout: PATIENCE, ..config(url) };
         let store = Store::open(&config, &TaskTracker::new()).await.unwrap();
         join_all(ids.iter().map(|id| set(&store, id, "KEY"))).await.into_iter().for_each(Result::unwrap);
@@ -213,20 +211,17 @@ async fn who_gives_up_on_a_lost_way_takes_no_connection_along() {
 impl Way {
     async fn open(cluster: &Cluster, batching: bool, max_connections: u32) -> Self {
         let database = cluster.create_database().await;
-        let url = database.url().to_owned();
+        let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], cluster.port())));
+        let (url, behind) = (database.url().to_owned(), database.by_way_of(relay.address()));
         let scene = Scene::open(Database::Postgres(database)).await;
         scene.sql().await.run(GATE).await;
-        let relay = Relay::start(SocketAddr::from(([127, 0, 0, 1], cluster.port())));
-        let mut behind = url::Url::parse(&url).unwrap();
-        behind.set_host(Some("127.0.0.1")).unwrap();
-        behind.set_port(Some(relay.address().port())).unwrap();
         let config = Config {
             max_connections,
             // That it is done again is tried here, not how soon on a busy machine
             acquire_timeout: Duration::from_secs(20),
             statement_timeout: STATEMENT,
             batching,
-            ..config(behind.as_str())
+            ..config(behind.url())
         };
         Self { relay, store: Store::open(&config, &TaskTracker::new()).await.unwrap(), url }
     }

@@ -12,8 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     domain::{Fault, FaultCode},
+    proto::ERROR_DOMAIN,
     service::Error,
-    transport::error::{DOMAIN, to_status},
+    transport::error::to_status,
 };
 
 /// Tells a foreign status anew, in the head of an answer or at its end. `request_bytes` is the longest message.
@@ -34,7 +35,7 @@ fn retell(headers: &mut HeaderMap, request_bytes: usize) {
         return;
     }
     let Some(status) = Status::from_header_map(headers) else { return };
-    let is_ours = status.get_details_error_info().is_some_and(|info| info.domain == DOMAIN);
+    let is_ours = status.get_details_error_info().is_some_and(|info| info.domain == ERROR_DOMAIN);
     if !is_ours && ours(status.code(), request_bytes).add_header(headers).is_err() {
         // Our sentences are all plain text; if one could not be written, none would be better than theirs
         headers.remove(Status::GRPC_MESSAGE);
@@ -67,5 +68,9 @@ fn ours(code: Code, request_bytes: usize) -> Status {
 }
 
 fn with_reason(code: Code, detail: &str, reason: &str) -> Status {
-    Status::with_error_details(code, detail, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+    Status::with_error_details(
+        code,
+        detail,
+        ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new()),
+    )
 }

@@ -12,7 +12,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -175,6 +175,14 @@ impl Database {
     /// A database that is there, of a server that goes with the test.
     pub(crate) fn at(url: String) -> Self {
         Self { url, drop_at: None }
+    }
+
+    /// The same database by another way: a relay on this machine.
+    pub(crate) fn by_way_of(&self, relay: SocketAddr) -> Self {
+        let mut url = url::Url::parse(&self.url).expect("it is one");
+        url.set_ip_host(relay.ip()).expect("it has a host");
+        url.set_port(Some(relay.port())).expect("it has a port");
+        Self::at(url.into())
     }
 
     /// Makes an empty database on the server that all tests share. `None` where there is no server.
