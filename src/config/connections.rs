@@ -1,6 +1,6 @@
 //! The settings of what clients may do to connections.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use clap::Args;
 
@@ -10,13 +10,13 @@ use crate::transport::listener::ListenerConfig;
 /// What clients may do to connections.
 #[derive(Args, Debug)]
 pub(super) struct ConnectionSettings {
-    /// Most connections at a time; more wait
+    /// Most connections at a time; beyond that, who has the most loses one to who has fewer, and others are closed
     #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = positive)]
     max_connections: usize,
     /// Most connections at a time from one address (an IPv6 /64 is one), such as a proxy's; more are closed; 0 for no limit
     /// [default: half of all]
     #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS_PER_SOURCE", value_name = "N")]
-    max_connections_per_source: Option<u32>,
+    max_connections_per_source: Option<usize>,
     /// Most calls under way on one HTTP/2 connection; more wait at the client
     #[arg(long, env = "SUPERSERVE_MAX_STREAMS_PER_CONNECTION", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams_per_connection: u32,
@@ -48,11 +48,11 @@ pub(super) struct ConnectionSettings {
 impl ConnectionSettings {
     /// Those that the listener keeps.
     pub(super) fn checked(self) -> ListenerConfig {
-        let half = || u32::try_from(self.max_connections.div_ceil(2)).unwrap_or(u32::MAX);
-        let per_source = self.max_connections_per_source.unwrap_or_else(half);
+        let half = self.max_connections.div_ceil(2);
+        let per_source = self.max_connections_per_source.unwrap_or(half);
         ListenerConfig {
             max_connections: self.max_connections,
-            max_connections_per_source: NonZeroU32::new(per_source),
+            max_connections_per_source: NonZeroUsize::new(per_source),
             max_concurrent_streams: self.max_streams_per_connection,
             max_header_bytes: self.max_header_bytes,
             max_untaken_bytes: self.max_untaken_bytes,

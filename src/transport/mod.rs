@@ -20,6 +20,7 @@ pub mod listener;
 mod load;
 mod protocol;
 mod rates;
+mod seldom;
 mod source;
 mod timestamp;
 

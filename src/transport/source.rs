@@ -1,6 +1,9 @@
 //! Where calls and connections come from.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// Where calls come from: an IPv4 address, or the 64 bits of an IPv6 address that tell networks apart. Who has one
 /// address of such a network has all of it.
@@ -25,6 +28,19 @@ impl Source {
     }
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::V4(address) => write!(f, "{address}"),
+            Self::V6(network) => {
+                let mut segments = [0; 8];
+                segments[..4].copy_from_slice(&network);
+                write!(f, "{}/64", Ipv6Addr::from(segments))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +55,11 @@ mod tests {
         assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+    }
+
+    #[test]
+    fn it_is_told_as_what_it_is() {
+        assert_eq!(source("2001:db8:1:2:3::9").to_string(), "2001:db8:1:2::/64");
+        assert_eq!(source("::ffff:192.0.2.1").to_string(), "192.0.2.1");
     }
 }

@@ -42,7 +42,9 @@ async fn an_address_has_so_many_connections() {
     let metrics = server.ops().get("/metrics").send().await.text();
     assert!(metrics.contains("superserve_refused_total{limit=\"source_connections\"} 1\n"), "{metrics}");
     assert!(metrics.contains("superserve_connections 3\n") || metrics.contains("superserve_connections 4\n"));
-    assert_eq!(server.log().matches("as many connections as it may").count(), 1);
+    let log = server.log();
+    assert_eq!(log.matches("a limit of connections is reached").count(), 1, "{log}");
+    assert!(log.contains("source_connections") && log.contains("127.0.0.1:"), "{log}");
     held.pop();
     let again = async || (connect(&server).await.1 == b"HTTP/1.1 200").then_some(());
     eventually("a place for a connection", again).await;
@@ -68,6 +70,9 @@ async fn an_address_calls_so_often() {
     assert_eq!(elsewhere.get("/v1/agents").send().await.status, 200);
     let metrics = server.ops().get("/metrics").send().await.text();
     assert!(!metrics.contains("superserve_refused_total{limit=\"source_rate\"} 0\n"), "{metrics}");
+    let log = server.log();
+    let told = log.lines().find(|line| line.contains("calls more often than he may")).expect("who calls");
+    assert!(told.contains("127.0.0.1") && told.contains("--rate-limit-per-source"), "{told}");
     let allowed = async || (rest.get("/v1/agents").send().await.status == 200).then_some(());
     eventually("the next second", allowed).await;
 }

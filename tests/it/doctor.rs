@@ -1,6 +1,12 @@
 //! `superserve doctor`: what it says of what is well and of what is not, and that it changes nothing.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    thread,
+};
 
 use serde_json::{Value, json};
 
@@ -178,6 +184,26 @@ async fn what_is_wrong_is_told_with_what_to_do() {
     let report = examine(&provider);
     expect(&report, "key-provider", "problem", &["--key-provider"]);
     assert!(!report.to_string().contains("sentinel-token"), "{report:#}");
+}
+
+#[test]
+fn another_server_is_not_taken_for_ours() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    // To the end of the test, and to whatever is asked
+    drop(thread::spawn(move || {
+        for mut client in other.incoming().flatten() {
+            let _asked = client.read(&mut [0; 1024]);
+            let _told =
+                client.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nready");
+        }
+    }));
+
+    let report = examine_at(&Server::with(Database::Sqlite), "127.0.0.1:0", &address);
+
+    expect(&report, "ops-listen", "problem", &[&address, "--ops-listen"]);
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["check"] != "server"), "{report}");
 }
 
 #[test]

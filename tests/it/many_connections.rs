@@ -1,10 +1,16 @@
-//! What idle connections cost, and that nobody is kept out by them. `docs/performance.md` has the figures.
+//! What idle connections cost, and that nobody is kept out by them, not by who has all. `docs/performance.md` has the figures.
+
+use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use h2::client;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::harness::{Database, environment, server::Server};
 
@@ -13,6 +19,9 @@ const COUNT: usize = 500;
 
 /// On their way at a time.
 const AT_A_TIME: usize = 100;
+
+/// What has to come comes within this.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// More than this is a buffer for each, in whatever way it was built.
 const BYTES_AT_MOST: u64 = 64 * 1024;
@@ -53,4 +62,28 @@ async fn idle_connections_are_held() {
     assert!(each < BYTES_AT_MOST, "{each} bytes a connection");
     assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
     assert_eq!(clients.len(), count, "all are held");
+}
+
+/// They have as many as there may be, each as many as an address may have.
+#[tokio::test]
+async fn two_addresses_with_all_connections_keep_nobody_out() {
+    let server = Server::with(Database::Sqlite).arg("--max-connections=20").start();
+    let (mut clients, mut requests) = (JoinSet::new(), Vec::new());
+    for source in [2, 3].repeat(10) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, source), 0).into()).unwrap();
+        let socket = socket.connect(server.address()).await.expect("it accepts");
+        let (opened, connection) = client::handshake(socket).await.expect("it speaks HTTP/2");
+        clients.spawn(connection);
+        requests.push(opened);
+    }
+    let elsewhere = server.rest().at(Ipv4Addr::new(127, 0, 0, 4));
+
+    assert_eq!(elsewhere.get("/v1/agents").send().await.status, 200);
+
+    let went = timeout(LIMIT, clients.join_next()).await.expect("one of them has to go for it");
+    assert!(went.unwrap().unwrap().is_ok(), "with a goodbye");
+    let metrics = server.ops().get("/metrics").send().await.text();
+    assert!(metrics.contains("superserve_refused_total{limit=\"connections\"} 1\n"), "{metrics}");
+    assert!(clients.try_join_next().is_none(), "no other");
 }

@@ -1,6 +1,6 @@
 //! The limits of a listener and of its connections.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use hyper_util::{rt::TokioTimer, server::conn::auto};
 
@@ -18,11 +18,12 @@ const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// How much a listener takes, and how long it waits.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
-    /// Connections served at once, at least 1. Further ones wait in the system's backlog.
+    /// Connections served at once, at least 1. Beyond that a source that has fewer than another gets one of the other's,
+    /// which is asked to go, and new ones of the others are closed.
     pub max_connections: usize,
     /// Connections of one source served at once: an IPv4 address or an IPv6 /64. Further ones are closed. `None` for no
     /// limit.
-    pub max_connections_per_source: Option<NonZeroU32>,
+    pub max_connections_per_source: Option<NonZeroUsize>,
     /// How long a new connection may leave the HTTP version open: it sent nothing, or only a part of
     /// the HTTP/2 preface.
     pub first_bytes_timeout: Duration,

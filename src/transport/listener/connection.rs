@@ -32,6 +32,9 @@ use crate::{
     telemetry::{Limit, LimitMetrics},
 };
 
+/// How long a connection may answer what it was asked, at most, when others wait for its place.
+const CROWDED_GRACE: Duration = Duration::from_secs(5);
+
 /// Who is at the other end. Every request has it among its extensions.
 #[derive(Clone, Debug)]
 pub struct ConnectionInfo {
@@ -68,6 +71,8 @@ pub(super) struct TrackedExecutor(pub(super) TaskTracker);
 enum Leaving {
     Stopped,
     TooOld,
+    /// Others have fewer connections, and none is left.
+    Crowded,
     /// The authority of the client's certificate is none any more.
     Distrusted,
     /// It leaves its answers where they are.
@@ -79,9 +84,15 @@ enum Leaving {
 impl<A: Answers> Connections<A> {
     /// Serves one connection to its end. What goes wrong on it is the client's affair: it is logged
     /// for those who look closely, and nobody else.
-    pub(super) async fn run(&self, socket: TcpStream, remote: SocketAddr, age: Option<Duration>) {
+    pub(super) async fn run(
+        &self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        age: Option<Duration>,
+        leave: &CancellationToken,
+    ) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        if let Err(error) = self.serve_socket(socket, remote, age).await {
+        if let Err(error) = self.serve_socket(socket, remote, age, leave).await {
             if is_for_silence(&*error) {
                 self.metrics.refused(Limit::Silence);
             }
@@ -94,18 +105,20 @@ impl<A: Answers> Connections<A> {
         socket: TcpStream,
         remote: SocketAddr,
         age: Option<Duration>,
+        leave: &CancellationToken,
     ) -> Result<(), BoxError> {
         socket.set_nodelay(true)?;
         let untaken = self.untaken.connection();
         let Some(tls) = &self.tls else {
             let peer_certificates = Arc::default();
             let info = ConnectionInfo { remote, tls: false, peer_certificates, client: None, untaken };
-            return self.serve_http(socket, info, age, std::future::pending()).await;
+            return self.serve_http(socket, info, age, leave, std::future::pending()).await;
         };
         let current = tls.current();
-        // A client in its handshake has not sent a request: it loses nothing when the server stops.
+        // A client in its handshake has not sent a request: it loses nothing when it has to go
         let handshake = self.handshake(Arc::clone(&current.server), socket);
-        let Some(handshake) = self.stop.run_until_cancelled(handshake).await else {
+        let handshake = leave.run_until_cancelled(handshake);
+        let Some(Some(handshake)) = self.stop.run_until_cancelled(handshake).await else {
             return Ok(());
         };
         let stream = handshake?;
@@ -117,7 +130,7 @@ impl<A: Answers> Connections<A> {
         let distrusted = tls.until_distrusted(current.clients.as_ref(), &chain);
         let peer_certificates = Arc::clone(&chain);
         let info = ConnectionInfo { remote, tls: true, peer_certificates, client, untaken };
-        self.serve_http(stream, info, age, distrusted).await
+        self.serve_http(stream, info, age, leave, distrusted).await
     }
 
     async fn handshake(
@@ -134,6 +147,7 @@ impl<A: Answers> Connections<A> {
         stream: S,
         info: ConnectionInfo,
         age: Option<Duration>,
+        leave: &CancellationToken,
         distrusted: impl Future<Output = ()>,
     ) -> Result<(), BoxError>
     where
@@ -161,19 +175,26 @@ impl<A: Answers> Connections<A> {
                 self.metrics.refused(Limit::Silence);
                 Leaving::Neglectful
             }
+            () = leave.cancelled() => Leaving::Crowded,
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
         match leaving {
             // How long is up to whoever waits for the tasks.
             Leaving::Stopped => drive(connection, &written).await,
-            Leaving::TooOld => tokio::select! {
-                ended = timeout(self.config.max_connection_age_grace, drive(connection, &written)) => ended?,
+            Leaving::TooOld | Leaving::Crowded => tokio::select! {
+                ended = timeout(self.grace(&leaving), drive(connection, &written)) => ended?,
                 () = distrusted => Ok(()),
             },
             // Somebody has taken the authority away for a reason, or was waited for: nothing is waited for now.
             Leaving::Distrusted | Leaving::Neglectful => Ok(()),
         }
+    }
+
+    /// How long it may go on with what it was asked.
+    fn grace(&self, leaving: &Leaving) -> Duration {
+        let grace = self.config.max_connection_age_grace;
+        if matches!(leaving, Leaving::Crowded) { grace.min(CROWDED_GRACE) } else { grace }
     }
 }
 

@@ -1,74 +1,150 @@
-//! How many connections each address has.
+//! Who has a connection, and who gets one when all are taken.
+//!
+//! Each source has a share of the connections as it needs it. When all are taken, who has fewer than others gets one of
+//! theirs: the newest of whoever has the most is asked to go. So nobody keeps others out by holding many, from however many
+//! addresses, and those who hold few lose none.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     net::IpAddr,
-    num::NonZeroU32,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     telemetry::{Limit, LimitMetrics},
     transport::source::Source,
 };
 
-/// How many connections each address has. Only those that have some are kept.
+/// Of so many connections one may be on its way out beside them: it still answers what it was asked.
+const PER_LEAVING: usize = 10;
+
+/// Who has a connection. Only sources that have some are kept.
 #[derive(Debug)]
 pub(super) struct Crowd {
-    /// `None` for no limit.
-    most: Option<NonZeroU32>,
-    held: Mutex<HashMap<Source, u32>>,
+    /// Of all.
+    most: usize,
+    /// Of each source; `None` for no limit.
+    most_of_source: Option<usize>,
+    held: Mutex<Held>,
     metrics: LimitMetrics,
 }
 
-/// One of them, for as long as it lives.
+#[derive(Debug, Default)]
+struct Held {
+    /// What asks each connection to go, by its number: the newest has the largest.
+    sources: HashMap<Source, BTreeMap<u64, CancellationToken>>,
+    staying: usize,
+    /// Those that were asked to go.
+    leaving: usize,
+    next: u64,
+}
+
+/// A connection's place, for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Place {
     of: Arc<Crowd>,
     source: Source,
+    number: u64,
+    leave: CancellationToken,
 }
 
 // === impl Crowd ===
 
 impl Crowd {
-    /// So many for each source at most.
-    pub(super) fn new(most: Option<NonZeroU32>, metrics: LimitMetrics) -> Arc<Self> {
-        Arc::new(Self { most, held: Mutex::default(), metrics })
+    /// So many in all, at least one, and so many of each source.
+    pub(super) fn new(most: usize, of_source: Option<NonZeroUsize>, metrics: LimitMetrics) -> Arc<Self> {
+        let (most, most_of_source) = (most.max(1), of_source.map(NonZeroUsize::get));
+        Arc::new(Self { most, most_of_source, held: Mutex::default(), metrics })
     }
 
-    /// Takes one in; `None` if there are as many from there as there may be.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    /// Takes one in.
+    ///
+    /// # Errors
+    /// The limit that is reached: as many are there from the same source as there may be, or as many as there may be in all
+    /// and nobody has more than this one would have.
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Limit> {
         let source = Source::of(address);
-        let mut all = self.held();
-        let held = all.entry(source).or_default();
-        if self.most.is_some_and(|most| *held >= most.get()) {
-            drop(all);
-            self.metrics.refused(Limit::SourceConnections);
-            return None;
-        }
-        *held += 1;
-        drop(all);
+        let place = self.try_enter(source).inspect_err(|limit| self.metrics.refused(*limit))?;
         self.metrics.connections().inc();
-        Some(Place { of: Arc::clone(self), source })
+        Ok(place)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Source, u32>> {
+    fn try_enter(self: &Arc<Self>, source: Source) -> Result<Place, Limit> {
+        let mut held = self.held();
+        let of_source = held.sources.get(&source).map_or(0, BTreeMap::len);
+        if self.most_of_source.is_some_and(|most| of_source >= most) {
+            return Err(Limit::SourceConnections);
+        }
+        if held.staying >= self.most {
+            if held.leaving >= self.most.div_ceil(PER_LEAVING) || !held.ask_one_to_leave(of_source) {
+                return Err(Limit::Connections);
+            }
+            self.metrics.refused(Limit::Connections);
+        }
+        let (number, leave) = held.add(source);
+        Ok(Place { of: Arc::clone(self), source, number, leave })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn add(&mut self, source: Source) -> (u64, CancellationToken) {
+        let (number, leave) = (self.next, CancellationToken::new());
+        self.next += 1;
+        self.staying += 1;
+        self.sources.entry(source).or_default().insert(number, leave.clone());
+        (number, leave)
+    }
+
+    /// Asks the newest of whoever has the most to go, for one of a source that has so many. `false` if nobody
+    /// would have at least as many afterwards as that source: then places would only go to and fro.
+    fn ask_one_to_leave(&mut self, of_source: usize) -> bool {
+        let most = self.sources.values_mut().max_by_key(|connections| connections.len());
+        let Some(newest) = most.filter(|most| most.len() > of_source + 1).and_then(BTreeMap::pop_last) else {
+            return false;
+        };
+        newest.1.cancel();
+        self.staying -= 1;
+        self.leaving += 1;
+        true
+    }
+
+    fn remove(&mut self, source: Source, number: u64) {
+        let Entry::Occupied(mut connections) = self.sources.entry(source) else {
+            self.leaving -= 1;
+            return;
+        };
+        match connections.get_mut().remove(&number) {
+            Some(_) => self.staying -= 1,
+            None => self.leaving -= 1,
+        }
+        if connections.get().is_empty() {
+            connections.remove();
+        }
     }
 }
 
 // === impl Place ===
 
+impl Place {
+    /// What is cancelled when the connection has to go, as others have fewer.
+    pub(super) fn leave(&self) -> &CancellationToken {
+        &self.leave
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        self.of.held().remove(self.source, self.number);
         self.of.metrics.connections().dec();
-        let mut all = self.of.held();
-        if let Some(held) = all.get_mut(&self.source) {
-            *held -= 1;
-            if *held == 0 {
-                all.remove(&self.source);
-            }
-        }
     }
 }
 
@@ -76,30 +152,80 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_has_so_many_and_others_have_theirs() {
-        let crowd = Crowd::new(NonZeroU32::new(2), LimitMetrics::default());
-        let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let one = crowd.enter(address("2001:db8::1")).unwrap();
-        let _other = crowd.enter(address("2001:db8::2")).unwrap();
-        assert!(crowd.enter(address("2001:db8::3")).is_none(), "a network is one source");
-        let elsewhere = crowd.enter(address("192.0.2.1"));
-        assert!(elsewhere.is_some());
-        assert_eq!(crowd.metrics.connections().get(), 3);
-        drop(one);
-        drop(elsewhere);
-        assert!(crowd.enter(address("2001:db8::3")).is_some());
-        assert_eq!(
-            (crowd.held().len(), crowd.metrics.connections().get()),
-            (1, 1),
-            "who has none is forgotten"
-        );
+    fn crowd(most: usize, of_source: Option<usize>) -> Arc<Crowd> {
+        Crowd::new(most, of_source.and_then(NonZeroUsize::new), LimitMetrics::default())
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// As many as get in from an address.
+    fn all_from(crowd: &Arc<Crowd>, text: &str) -> Vec<Place> {
+        (0..1000).map_while(|_| crowd.enter(address(text)).ok()).collect()
+    }
+
+    /// Sources, connections that stay, and such that leave.
+    fn counts(crowd: &Crowd) -> (usize, usize, usize) {
+        let held = crowd.held();
+        (held.sources.len(), held.staying, held.leaving)
+    }
+
+    fn asked(places: &[Place]) -> Vec<bool> {
+        places.iter().map(|place| place.leave().is_cancelled()).collect()
     }
 
     #[test]
-    fn no_limit_is_none() {
-        let crowd = Crowd::new(None, LimitMetrics::default());
-        let places: Vec<_> = (0..1000).map_while(|_| crowd.enter([192, 0, 2, 1].into())).collect();
-        assert_eq!(places.len(), 1000);
+    fn an_address_has_so_many_and_others_have_theirs() {
+        let crowd = crowd(100, Some(2));
+        let one = crowd.enter(address("2001:db8::1")).unwrap();
+        let _other = crowd.enter(address("2001:db8::2")).unwrap();
+        let third = crowd.enter(address("2001:db8::3"));
+        assert_eq!(third.err(), Some(Limit::SourceConnections), "a network is one source");
+        let elsewhere = crowd.enter(address("192.0.2.1"));
+        assert!(elsewhere.is_ok());
+        assert_eq!(crowd.metrics.connections().get(), 3);
+        drop(one);
+        drop(elsewhere);
+        assert!(crowd.enter(address("2001:db8::3")).is_ok());
+        assert_eq!(counts(&crowd), (1, 1, 0), "who has none is forgotten");
+        assert_eq!(crowd.metrics.connections().get(), 1);
+    }
+
+    #[test]
+    fn no_limit_of_a_source_is_none() {
+        assert_eq!(all_from(&crowd(1000, None), "192.0.2.1").len(), 1000);
+    }
+
+    #[test]
+    fn who_has_fewer_gets_one_of_those_who_have_the_most() {
+        let crowd = crowd(8, None);
+        let mut few: Vec<_> = all_from(&crowd, "192.0.2.1").drain(..3).collect();
+        let many = all_from(&crowd, "192.0.2.2");
+        assert_eq!((few.len(), many.len()), (3, 5));
+        assert_eq!(crowd.enter(address("192.0.2.2")).err(), Some(Limit::Connections), "it has the most");
+        few.push(crowd.enter(address("192.0.2.1")).unwrap());
+        assert_eq!(asked(&many), [false, false, false, false, true], "the newest");
+        assert_eq!(asked(&few), [false; 4]);
+        assert_eq!(crowd.enter(address("192.0.2.1")).err(), Some(Limit::Connections), "both have as many");
+    }
+
+    #[test]
+    fn few_are_on_their_way_out_at_a_time() {
+        let crowd = crowd(20, None);
+        let mut many = all_from(&crowd, "192.0.2.1");
+        let places: Vec<_> = (2..9).map_while(|n| crowd.enter([192, 0, 2, n].into()).ok()).collect();
+        assert_eq!(places.len(), 2, "a tenth of twenty");
+        assert_eq!(crowd.metrics.connections().get(), 22);
+        many.retain(|place| !place.leave().is_cancelled());
+        assert_eq!((many.len(), counts(&crowd)), (18, (3, 20, 0)));
+        assert!(crowd.enter(address("192.0.2.9")).is_ok());
+        drop((many, places));
+        assert_eq!(counts(&crowd), (0, 0, 0));
+    }
+
+    #[test]
+    fn there_is_always_one_place() {
+        assert_eq!(all_from(&crowd(0, None), "192.0.2.1").len(), 1);
     }
 }

@@ -10,7 +10,6 @@ mod connection;
 mod crowd;
 mod first_bytes;
 mod gathered;
-mod once_per;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,7 +22,6 @@ use std::{
 use axum::{body::Body, extract::Request, response::Response};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -38,15 +36,12 @@ pub use self::{
 use self::{
     connection::{Connections, TrackedExecutor},
     crowd::Crowd,
-    once_per::OncePer,
     untaken::AllUntaken,
 };
-use crate::telemetry::{Limit, LimitMetrics};
+use crate::{telemetry::LimitMetrics, transport::seldom::Seldom};
 
 /// How long to wait when the system has no more sockets or memory: trying at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// A trouble that goes on is logged this often.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A socket that listens; clients that connect wait until it is served.
 #[derive(Debug)]
@@ -55,13 +50,10 @@ pub struct BoundListener {
     local_addr: SocketAddr,
 }
 
-/// Accepts sockets, as many at once as there are slots.
+/// Accepts sockets.
 struct Acceptor {
     listener: TcpListener,
-    slots: Arc<Semaphore>,
-    metrics: LimitMetrics,
-    full: OncePer,
-    failing: OncePer,
+    failing: Seldom,
 }
 
 /// What answers requests.
@@ -112,9 +104,9 @@ pub async fn serve<S>(
 ) where
     S: Answers,
 {
-    let mut acceptor = Acceptor::new(bound.listener, config.max_connections, metrics.clone());
-    let crowd = Crowd::new(config.max_connections_per_source, metrics.clone());
-    let mut crowded = OncePer::new(LOG_INTERVAL);
+    let mut acceptor = Acceptor::new(bound.listener);
+    let crowd = Crowd::new(config.max_connections, config.max_connections_per_source, metrics.clone());
+    let crowded = Seldom::default();
     let connections = Arc::new(Connections {
         http: config.http_builder(TrackedExecutor(tracker.clone())),
         tls,
@@ -125,21 +117,22 @@ pub async fn serve<S>(
         stop: stop.clone(),
     });
     let spread = RandomState::new();
-    while let Some((socket, remote, slot)) = stop.run_until_cancelled(acceptor.next()).await {
-        let Some(place) = crowd.enter(remote.ip()) else {
-            if crowded.allows() {
-                tracing::warn!(
-                    %remote,
-                    "an address has as many connections as it may: new ones are closed, see --max-connections-per-source"
-                );
+    while let Some((socket, remote)) = stop.run_until_cancelled(acceptor.next()).await {
+        let place = match crowd.enter(remote.ip()) {
+            Ok(place) => place,
+            Err(limit) => {
+                if crowded.allows() {
+                    let limit = limit.word();
+                    tracing::warn!(%remote, limit, "a limit of connections is reached: new ones are closed");
+                }
+                continue;
             }
-            continue;
         };
         let age = connections.config.connection_age(spread.hash_one(remote));
         let connections = Arc::clone(&connections);
         drop(tracker.spawn(async move {
-            connections.run(socket, remote, age).await;
-            drop((place, slot));
+            connections.run(socket, remote, age, place.leave()).await;
+            drop(place);
         }));
     }
 }
@@ -157,24 +150,15 @@ impl BoundListener {
 // === impl Acceptor ===
 
 impl Acceptor {
-    fn new(listener: TcpListener, max_connections: usize, metrics: LimitMetrics) -> Self {
-        Self {
-            listener,
-            slots: Arc::new(Semaphore::new(max_connections.clamp(1, Semaphore::MAX_PERMITS))),
-            metrics,
-            full: OncePer::new(LOG_INTERVAL),
-            failing: OncePer::new(LOG_INTERVAL),
-        }
+    fn new(listener: TcpListener) -> Self {
+        Self { listener, failing: Seldom::default() }
     }
 
-    /// The next connection, and the slot it holds for as long as it lives.
-    async fn next(&mut self) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    /// The next connection.
+    async fn next(&mut self) -> (TcpStream, SocketAddr) {
         loop {
-            let Some(slot) = self.slot().await else {
-                return std::future::pending().await;
-            };
             match self.listener.accept().await {
-                Ok((socket, remote)) => return (socket, remote, slot),
+                Ok(accepted) => return accepted,
                 Err(error) if concerns_one_client(&error) => {
                     tracing::debug!(%error, "a client left before it was accepted");
                 }
@@ -186,17 +170,6 @@ impl Acceptor {
                 }
             }
         }
-    }
-
-    /// `None` if the slots were closed, which nobody does.
-    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
-        if self.slots.available_permits() == 0 {
-            self.metrics.refused(Limit::Connections);
-            if self.full.allows() {
-                tracing::warn!("at the limit of connections: new ones wait, see --max-connections");
-            }
-        }
-        Arc::clone(&self.slots).acquire_owned().await.ok()
     }
 }
 

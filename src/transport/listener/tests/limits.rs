@@ -1,4 +1,4 @@
-//! Clients that send nothing, too little, too much, or come in too great a number.
+//! Clients that send nothing, too little, or too much.
 
 use super::*;
 
@@ -82,43 +82,6 @@ async fn a_huge_http2_header_is_refused() {
     let (status, _) = answer(client.requests.send_request(request)).await;
 
     assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
-}
-
-#[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_free_one() {
-    let config = ListenerConfig { max_connections: 1, ..patient() };
-    let server = TestServer::start(config, None).await;
-    let mut first = server.socket_with(b"GET /slow HTTP/1.0\r\n\r\n").await;
-    server.gate.entered().await;
-
-    let mut second = server.socket_with(b"GET /whoami HTTP/1.0\r\n\r\n").await;
-    let early = timeout(SHORT, second.read_u8()).await;
-    server.gate.release();
-
-    assert!(early.is_err(), "neither answered nor refused: {early:?}");
-    assert!(read_to_close(&mut first).await.ends_with("done"));
-    assert!(read_to_close(&mut second).await.contains("200 OK"));
-}
-
-#[tokio::test]
-async fn silent_clients_do_not_keep_others_out() {
-    let config = ListenerConfig { max_connections: 2, first_bytes_timeout: SHORT, ..patient() };
-    let server = TestServer::start(config, None).await;
-    let _silent = [server.socket().await, server.socket().await, server.socket().await];
-
-    let mut socket = server.socket_with(b"GET /whoami HTTP/1.0\r\n\r\n").await;
-
-    assert!(read_to_close(&mut socket).await.contains("200 OK"));
-}
-
-#[tokio::test]
-async fn a_limit_of_no_connections_still_serves_one() {
-    let config = ListenerConfig { max_connections: 0, ..patient() };
-    let server = TestServer::start(config, None).await;
-
-    let mut socket = server.socket_with(b"GET /whoami HTTP/1.0\r\n\r\n").await;
-
-    assert!(read_to_close(&mut socket).await.contains("200 OK"));
 }
 
 /// HTTP/2 streams over the limit must wait at the client, not fail.

@@ -1,6 +1,7 @@
 //! The listener on real sockets: a server on a free port, clients of the same libraries as the real
 //! ones, and raw sockets where a client behaves as none should.
 
+mod crowded;
 mod http;
 mod limits;
 mod shutdown;
@@ -23,7 +24,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinHandle,
     time::timeout,
@@ -146,6 +147,13 @@ impl TestServer {
 
     async fn socket(&self) -> TcpStream {
         within(TcpStream::connect(self.addr)).await.unwrap()
+    }
+
+    /// From another address of this machine, 127.0.0.`number`.
+    async fn socket_from(&self, number: u8) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::new(127, 0, 0, number), 0).into()).unwrap();
+        within(socket.connect(self.addr)).await.unwrap()
     }
 
     /// A raw connection that has sent `bytes`.

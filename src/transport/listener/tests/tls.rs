@@ -17,7 +17,7 @@ use super::{super::TlsConfig, *};
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// A directory with the server's files, and the authority that signed its certificate.
-struct Files {
+pub(super) struct Files {
     dir: TempDir,
     authority: Authority,
 }
@@ -30,7 +30,7 @@ struct Identity {
 // === impl Files ===
 
 impl Files {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let files = Self { dir: TempDir::new().unwrap(), authority: authority("one") };
         files.write_server(&files.authority);
         files
@@ -46,7 +46,7 @@ impl Files {
         fs::write(self.path("key.pem"), key.serialize_pem()).unwrap();
     }
 
-    fn config(&self) -> TlsConfig {
+    pub(super) fn config(&self) -> TlsConfig {
         let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
         TlsConfig { cert, key, client_ca: None, client_required: true }
     }
