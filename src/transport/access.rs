@@ -89,6 +89,7 @@ where
         traces.finish(current, &answered);
     }
     metrics.count(protocol, route, code, duration);
+    response.extensions_mut().insert(caller);
     if let Ok(mut id) = HeaderValue::try_from(id) {
         // It comes never again: HTTP/2 would push what does out of the table that both sides keep of headers
         id.set_sensitive(true);

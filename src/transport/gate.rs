@@ -127,6 +127,7 @@ impl Gate {
                 take_the_rest(request).await;
                 return Err(refused);
             }
+            self.room_for_answer(&request)?;
             let request = self.at_place(request, place.as_ref())?;
             Ok(until_its_end(handle(request).await, open_stream))
         };
@@ -136,12 +137,17 @@ impl Gate {
     /// Whether there is room for one more call, and whether there is for one from where it comes.
     fn room_for(&self, request: &Request) -> Result<SemaphorePermit<'_>, Error> {
         let connection = request.extensions().get::<ConnectionInfo>();
-        if connection.is_some_and(|connection| connection.untaken.is_too_much()) {
-            return Err(self.overloaded(Limit::Untaken));
-        }
         let source = || connection.map(|connection| Source::of(connection.remote.ip()));
         self.counted(Limit::SourceRate, self.source_rates.check(source))?;
         self.concurrent.try_acquire().map_err(|_full| self.overloaded(Limit::Concurrency))
+    }
+
+    /// Whether there is room for one more answer to who calls, who may not take it.
+    fn room_for_answer(&self, request: &Request) -> Result<(), Error> {
+        let connection = request.extensions().get::<ConnectionInfo>();
+        let caller = request.extensions().get::<CallerNote>().map(CallerNote::get).unwrap_or_default();
+        let is_too_much = connection.is_some_and(|it| it.untaken.is_too_much_of(caller));
+        if is_too_much { Err(self.overloaded(Limit::Untaken)) } else { Ok(()) }
     }
 
     /// Notes at its place whose call it is, and has it not count while it waits for its body. Of the last quarter of all

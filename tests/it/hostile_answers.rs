@@ -13,7 +13,7 @@ use serde_json::json;
 use superserve::proto::v1::ResolveSecretsRequest;
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::harness::{Database, eventually, grpc_web::frame, server::Server};
+use crate::harness::{Database, eventually, grpc_web::frame, server::Server, steps};
 
 /// As many streams as one connection may have.
 const A_CONNECTION: usize = 100;
@@ -100,4 +100,33 @@ async fn untaken_answers_have_an_end_of_room() {
     };
     eventually("room", room).await;
     drop((left, connections));
+}
+
+/// As many at once as to leave several times what there is room for, a little on each of many connections, again and again.
+#[tokio::test]
+async fn what_one_caller_leaves_refuses_nobody_else() {
+    let server = Server::with(Database::Sqlite).arg("--max-untaken-bytes=4194304").start();
+    let agent = server.deploy("demo").await;
+    let secrets: HashMap<_, _> = (0..4).map(|n| (format!("K{n}"), "x".repeat(60_000))).collect();
+    server.set(&agent, &json!(secrets)).await;
+    let (greedy, modest) =
+        (server.token(&["secrets:resolve"], &[]).await, server.token(&["secrets:resolve"], &[]).await);
+    let others = server.grpc().await.token(&modest);
+    let (mut clients, mut refused) = (JoinSet::new(), 0);
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut connections = Vec::new();
+        for _ in 0..10 {
+            connections.push(connect(&server, &mut clients).await);
+        }
+        let many = connections.iter().flat_map(|requests| vec![requests; 10]);
+        let answers = join_all(many.map(|requests| resolve(requests, &greedy, &agent))).await;
+        refused += answers.iter().filter(|answer| answer.is_err()).count();
+        for _ in 0..10 {
+            let taken = steps::resolve(&others, &agent).await.expect("who takes his answers is answered");
+            assert_eq!(taken.len(), 4);
+        }
+        held.push((connections, answers));
+    }
+    assert!(refused > 100, "{refused} of 500 are refused");
 }

@@ -1,11 +1,13 @@
 //! What was answered and is not taken yet.
 //!
 //! A client that asks and does not read leaves the answers in this server's memory. How many it can leave there the limit
-//! of streams says; here is counted what all clients leave, and who takes nothing of it for too long is known.
+//! of streams says; here is counted what all clients leave, what each caller leaves over all its connections, and which
+//! connection takes nothing for too long.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,6 +18,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::{sync::Notify, time::sleep};
+
+use crate::transport::protocol::CallerNote;
 
 /// Pieces of fewer bytes are not counted: all that a connection can have of them is less than one large answer.
 const LEAST_BYTES: usize = 8 * 1024;
@@ -29,6 +33,8 @@ pub(super) struct AllUntaken {
     bytes: AtomicUsize,
     /// How many connections leave any.
     connections: AtomicUsize,
+    /// The bytes of each caller that leaves any; of those who are not known together.
+    callers: Mutex<HashMap<String, usize>>,
     most: usize,
 }
 
@@ -47,14 +53,16 @@ pub struct Untaken {
 struct Piece {
     bytes: Bytes,
     of: Arc<Untaken>,
+    caller: CallerNote,
 }
 
 // === impl AllUntaken ===
 
 impl AllUntaken {
-    /// At most so many bytes; when there are more, calls are refused.
+    /// At most so many bytes; when there are more, calls of those who leave them are refused.
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), connections: AtomicUsize::new(0), most })
+        let (bytes, connections) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { bytes, connections, callers: Mutex::default(), most })
     }
 
     /// Of a new connection.
@@ -62,22 +70,60 @@ impl AllUntaken {
         let (bytes, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
         Arc::new(Untaken { bytes, taken, begun: Notify::new(), all: Arc::clone(self) })
     }
+
+    fn add(&self, caller: &str, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut callers = self.callers();
+        match callers.get_mut(caller) {
+            Some(left) => *left += bytes,
+            None => drop(callers.insert(caller.to_owned(), bytes)),
+        }
+    }
+
+    fn take(&self, caller: &str, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut callers = self.callers();
+        if let Some(left) = callers.get_mut(caller) {
+            *left -= bytes;
+            if *left == 0 {
+                callers.remove(caller);
+            }
+        }
+    }
+
+    /// Whether one of so many who leave something leaves more than he may, with so many bytes: while there is more than
+    /// there is room for, more than his share, and anything while there is twice as much.
+    fn is_too_much(&self, bytes: usize, of: usize) -> bool {
+        let all = self.bytes.load(Ordering::Relaxed);
+        // One more than there are: who comes next has room too
+        let share = if all > self.most.saturating_mul(2) { 0 } else { self.most / (of + 1) };
+        all > self.most && bytes > share
+    }
+
+    fn callers(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // === impl Untaken ===
 
 impl Untaken {
-    /// Whether clients leave so much that nothing should be added for this one: more than there is room for, and it its
-    /// share of that. Where they leave twice as much, nothing is added for anybody.
-    pub fn is_too_much(&self) -> bool {
-        let AllUntaken { bytes, connections, most } = &*self.all;
-        let bytes = bytes.load(Ordering::Relaxed);
-        if bytes <= *most {
+    /// Whether a caller, over all his connections, leaves so much that nothing should be added for him: there is more than
+    /// there is room for, and of that more than his share is his. Who leaves nothing is not refused for what others leave.
+    pub(in crate::transport) fn is_too_much_of(&self, caller: &str) -> bool {
+        let all = &*self.all;
+        if all.bytes.load(Ordering::Relaxed) <= all.most {
             return false;
         }
-        // One more than there are: who comes next has room too
-        let share = most / (connections.load(Ordering::Relaxed) + 1);
-        bytes > most.saturating_mul(2) || self.bytes.load(Ordering::Relaxed) > share
+        let callers = all.callers();
+        all.is_too_much(callers.get(caller).copied().unwrap_or(0), callers.len())
+    }
+
+    /// The same of this connection, whoever calls on it.
+    fn is_too_much(&self) -> bool {
+        let (bytes, connections) =
+            (self.bytes.load(Ordering::Relaxed), self.all.connections.load(Ordering::Relaxed));
+        self.all.is_too_much(bytes, connections)
     }
 
     /// Counts an answer until it is taken.
@@ -86,22 +132,22 @@ impl Untaken {
         if size.is_some_and(|size| size < LEAST_BYTES as u64) {
             return answer;
         }
-        let of = Arc::clone(self);
+        let (of, caller) = (Arc::clone(self), answer.extensions().get().cloned().unwrap_or_default());
         answer.map(|body| {
-            Body::new(body.map_frame(move |frame| frame.map_data(|bytes| Self::piece(&of, bytes))))
+            Body::new(body.map_frame(move |frame| frame.map_data(|bytes| Self::piece(&of, &caller, bytes))))
         })
     }
 
-    fn piece(of: &Arc<Self>, bytes: Bytes) -> Bytes {
+    fn piece(of: &Arc<Self>, caller: &CallerNote, bytes: Bytes) -> Bytes {
         if bytes.len() < LEAST_BYTES {
             return bytes;
         }
-        of.all.bytes.fetch_add(bytes.len(), Ordering::Relaxed);
+        of.all.add(caller.get(), bytes.len());
         if of.bytes.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
             of.all.connections.fetch_add(1, Ordering::Relaxed);
             of.begun.notify_one();
         }
-        Bytes::from_owner(Piece { bytes, of: Arc::clone(of) })
+        Bytes::from_owner(Piece { bytes, of: Arc::clone(of), caller: caller.clone() })
     }
 
     /// Comes back once something was there to take for `limit`, or for two seconds while there is too much, and nothing of
@@ -138,33 +184,48 @@ impl Drop for Piece {
         if self.of.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed) == self.bytes.len() {
             self.of.all.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        self.of.all.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed);
+        self.of.all.take(self.caller.get(), self.bytes.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::TokenId;
+
+    fn caller(name: &str) -> CallerNote {
+        let note = CallerNote::default();
+        note.set(&TokenId::from_stored(name.to_owned()));
+        note
+    }
+
+    fn piece(of: &Arc<Untaken>, name: &str) -> Bytes {
+        Untaken::piece(of, &caller(name), Bytes::from(vec![b'x'; LEAST_BYTES]))
+    }
 
     #[tokio::test]
     async fn an_answer_counts_until_it_is_taken() {
         let all = AllUntaken::new(3 * LEAST_BYTES);
         let (one, other) = (all.connection(), all.connection());
-        let large = || Response::new(Body::from(vec![b'x'; 2 * LEAST_BYTES]));
-        let left = one.count(large()).into_body().collect().await.unwrap().to_bytes();
-        assert!(!other.is_too_much());
-        let more = other.count(large()).into_body().collect().await.unwrap().to_bytes();
-        assert!(one.is_too_much() && other.is_too_much(), "it is one room for all");
-        assert!(!all.connection().is_too_much(), "who leaves nothing may call");
+        let large = |name| {
+            let mut answer = Response::new(Body::from(vec![b'x'; 2 * LEAST_BYTES]));
+            answer.extensions_mut().insert(caller(name));
+            answer
+        };
+        let left = one.count(large("one")).into_body().collect().await.unwrap().to_bytes();
+        assert!(!other.is_too_much_of("other"));
+        let more = other.count(large("other")).into_body().collect().await.unwrap().to_bytes();
+        assert!(one.is_too_much_of("one") && one.is_too_much_of("other"), "it is one room for all");
+        assert!(!one.is_too_much_of("third"), "who leaves nothing may call");
         // A part that is kept keeps the whole
         let part = left.slice(..1);
         drop(left);
-        assert!(one.is_too_much());
+        assert!(one.is_too_much_of("one"));
         drop(part);
-        assert!(!one.is_too_much());
+        assert!(!one.is_too_much_of("one"));
         assert_eq!(more.len(), 2 * LEAST_BYTES);
         drop(more);
-        assert_eq!(all.bytes.load(Ordering::Relaxed), 0);
+        assert_eq!((all.bytes.load(Ordering::Relaxed), all.callers().len()), (0, 0));
     }
 
     #[tokio::test]
@@ -179,10 +240,9 @@ mod tests {
     #[tokio::test]
     async fn who_takes_something_neglects_nothing() {
         let of = AllUntaken::new(0).connection();
-        let piece = || Untaken::piece(&of, Bytes::from(vec![b'x'; LEAST_BYTES]));
         let short = Duration::from_millis(20);
-        drop(piece());
-        let left = piece();
+        drop(piece(&of, "one"));
+        let left = piece(&of, "one");
         let neglected = tokio::time::timeout(Duration::from_secs(20), of.neglected(short));
         neglected.await.expect("it was left");
         drop(left);
@@ -194,19 +254,31 @@ mod tests {
     async fn who_leaves_least_may_call_and_who_leaves_most_is_not_waited_for() {
         let all = AllUntaken::new(8 * LEAST_BYTES);
         let (greedy, modest) = (all.connection(), all.connection());
-        let piece = |of: &Arc<Untaken>| Untaken::piece(of, Bytes::from(vec![b'x'; LEAST_BYTES]));
-        let left: Vec<_> = (0..8).map(|_| piece(&greedy)).collect();
-        let one = piece(&modest);
-        assert!(greedy.is_too_much() && !modest.is_too_much());
+        let left: Vec<_> = (0..8).map(|_| piece(&greedy, "greedy")).collect();
+        let one = piece(&modest, "modest");
+        assert!(modest.is_too_much_of("greedy") && !modest.is_too_much_of("modest"));
         // The first is not waited for an hour, the second is
         let hour = Duration::from_hours(1);
         let first = tokio::time::timeout(IMPATIENCE * 10, greedy.neglected(hour));
         let second = tokio::time::timeout(IMPATIENCE * 2, modest.neglected(hour));
         let (first, second) = tokio::join!(first, second);
         assert!(first.is_ok() && second.is_err());
-        let more: Vec<_> = (0..8).map(|_| piece(&greedy)).collect();
-        assert!(modest.is_too_much(), "twice as much is too much for all");
+        let more: Vec<_> = (0..8).map(|_| piece(&greedy, "greedy")).collect();
+        assert!(modest.is_too_much_of("modest"), "of twice as much nobody may leave anything");
+        assert!(!modest.is_too_much_of("third"), "who leaves nothing still may call");
         drop((left, one, more));
-        assert_eq!(all.connections.load(Ordering::Relaxed), 0);
+        assert_eq!((all.connections.load(Ordering::Relaxed), all.callers().len()), (0, 0));
+    }
+
+    #[test]
+    fn who_leaves_a_little_on_many_connections_is_one_caller() {
+        let all = AllUntaken::new(8 * LEAST_BYTES);
+        let connections: Vec<_> = (0..20).map(|_| all.connection()).collect();
+        let left: Vec<_> = connections.iter().map(|of| piece(of, "many")).collect();
+        let fresh = all.connection();
+        assert!(fresh.is_too_much_of("many"));
+        assert!(!fresh.is_too_much_of("other"));
+        drop(left);
+        assert!(!fresh.is_too_much_of("many"));
     }
 }
