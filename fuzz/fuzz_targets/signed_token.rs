@@ -17,7 +17,8 @@ const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/issuer-keys.json");
 const NAMED: &str = include_str!("../seeds/signed_token/named");
 
 /// What has the keys in the background.
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
 
 static IDENTITIES: LazyLock<Identities> = LazyLock::new(|| {
     let rules = std::env::temp_dir().join(format!("superserve-fuzz-{}.toml", std::process::id()));
