@@ -67,6 +67,9 @@ pub struct ServeSettings {
     /// Most calls under way at a time
     #[arg(long, env = "SUPERSERVE_MAX_CONCURRENT_REQUESTS", value_name = "N", default_value_t = 4096)]
     max_concurrent_requests: usize,
+    /// Most streams at a time that need no token: watches of health, and reflection
+    #[arg(long, env = "SUPERSERVE_MAX_OPEN_STREAMS", value_name = "N", default_value_t = 1024)]
+    max_open_streams: usize,
     /// Calls a second for each token; 0 for no limit
     #[arg(long, env = "SUPERSERVE_RATE_LIMIT", value_name = "N", default_value_t = 0)]
     rate_limit: u32,
@@ -148,6 +151,7 @@ impl ServeSettings {
                 request_bytes: self.limits.max_request_bytes,
                 timeout: self.request_timeout,
                 concurrent_requests: self.max_concurrent_requests,
+                open_streams: self.max_open_streams,
                 rate_limit: NonZeroU32::new(self.rate_limit),
                 rate_limit_per_source: NonZeroU32::new(self.rate_limit_per_source),
                 failed_auth: NonZeroU32::new(self.max_failed_auth),

@@ -13,6 +13,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The most calls under way at a time; more are refused at once.
     pub concurrent_requests: usize,
+    /// The most streams at a time that need no token; more are refused.
+    pub open_streams: usize,
     /// Calls a second that each token may make, with bursts of as many; `None` for no limit.
     pub rate_limit: Option<NonZeroU32>,
     /// Calls a second that may come from each source, with bursts of as many; `None` for no limit.

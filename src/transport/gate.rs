@@ -39,9 +39,6 @@ const OPEN_STREAM_PATHS: [&str; 3] = [
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
 ];
 
-/// How many streams that need no token there may be: nobody can be asked to stop them.
-const OPEN_STREAMS: usize = 1024;
-
 /// When to try again where there are too many of them.
 const OPEN_STREAMS_RETRY: Duration = Duration::from_secs(10);
 
@@ -61,7 +58,7 @@ pub(super) struct Gate {
     source_rates: Rates<Source>,
     guesses: Guesses,
     metrics: LimitMetrics,
-    /// For streams that need no token.
+    /// For streams that need no token: nobody can be asked to stop them.
     open_streams: Arc<Semaphore>,
 }
 
@@ -81,7 +78,7 @@ impl Gate {
             source_rates: Rates::new("--rate-limit-per-source", config.rate_limit_per_source),
             guesses: Guesses::new(config.failed_auth, config.timeout),
             metrics,
-            open_streams: Arc::new(Semaphore::new(OPEN_STREAMS)),
+            open_streams: Arc::new(Semaphore::new(config.open_streams.min(Semaphore::MAX_PERMITS))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! How many connections an address may have, and how often it may call.
+//! How many connections an address may have, how often it may call, and what those may hold who show no token.
 
 use std::net::Ipv4Addr;
 
@@ -8,6 +8,8 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Database, LIMIT, eventually, server::Server};
 
@@ -75,6 +77,18 @@ async fn an_address_calls_so_often() {
     assert!(told.contains("127.0.0.1") && told.contains("--rate-limit-per-source"), "{told}");
     let allowed = async || (rest.get("/v1/agents").send().await.status == 200).then_some(());
     eventually("the next second", allowed).await;
+}
+
+#[tokio::test]
+async fn streams_without_a_token_are_as_many_as_is_said() {
+    let server = Server::with(Database::Sqlite).env("SUPERSERVE_MAX_OPEN_STREAMS", "1").start();
+    let mut health = HealthClient::new(server.grpc().await.channel());
+    let first = health.watch(HealthCheckRequest::default()).await.expect("there is a place");
+    let refused = health.watch(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted);
+    let metrics = server.ops().get("/metrics").send().await.text();
+    assert!(metrics.contains("superserve_refused_total{limit=\"open_streams\"} 1\n"), "{metrics}");
+    drop(first);
 }
 
 #[tokio::test]
