@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `settings`, `auth_file`, `environment` | which server, as whom |
+//! | `settings`, `auth_file`, `environment`, `token_source` | which server, as whom |
 //! | `agent`, `project`, `similar` | which agent: named, or by `superserve.yaml` |
 //! | `client`, `refusal`, `faults` | calls, and their failures in words |
 //! | `input`, `terminal`, `output`, `list`, `render`, `usage` | what a person types and reads |
@@ -48,6 +48,7 @@ mod session;
 mod settings;
 mod similar;
 mod terminal;
+mod token_source;
 mod tokens;
 mod usage;
 

@@ -11,7 +11,6 @@ use crate::{
         client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
-        input::interruptible,
         refusal,
         settings::ClientArgs,
     },
@@ -107,9 +106,9 @@ impl Resolver {
     /// # Errors
     /// [`Exit::Missing`] when required secrets are; when the server refuses or fails.
     pub(super) async fn resolve(&self) -> Result<Resolved, Failure> {
-        let answer = interruptible(self.client.resolve(self.request.clone())).await?;
+        let answer = self.client.resolve(self.request.clone()).await;
         let client::Resolved { revision, values, not_modified: _ } =
-            answer.map_err(|error| self.advise(error.into(), "secrets:resolve"))?;
+            answer.map_err(|failure| self.advise(failure, "secrets:resolve"))?;
         let values = values.into_iter().map(|(key, value)| (key, value.into_exposed())).collect();
         Ok(Resolved { revision, values })
     }
