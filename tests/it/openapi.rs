@@ -14,7 +14,8 @@ use crate::harness::{Database, server::Server};
 
 /// The errors that any call can come to, and those only a call with a body or a condition can.
 const ERRORS: [&str; 8] = ["401", "403", "404", "422", "429", "500", "503", "504"];
-const ERRORS_OF_WRITES: [&str; 3] = ["412", "413", "415"];
+const ERRORS_OF_WRITES: [&str; 2] = ["413", "415"];
+const ERRORS_OF_CONDITIONS: [&str; 2] = ["400", "412"];
 
 #[tokio::test]
 async fn the_document_is_the_one_in_docs() {
@@ -48,6 +49,10 @@ fn every_operation_says_what_it_answers() {
         let mut expected: Vec<_> = ERRORS.to_vec();
         if method != "GET" && path != "/v1/agents/{agent_id}" {
             expected.extend(ERRORS_OF_WRITES);
+        }
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        if parameters.into_iter().any(|parameter| parameter["name"] == "If-Match") {
+            expected.extend(ERRORS_OF_CONDITIONS);
         }
         for status in &expected {
             let schema = &responses[*status]["content"]["application/json"]["schema"]["$ref"];

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::extract::HOW_IF_MATCH_IS_WRITTEN;
 use crate::{
     domain::{AgentId, Fault, FaultCode, KekId, Revision, Scope},
     service::Error,
@@ -49,18 +50,26 @@ pub(super) fn of_reads() -> Vec<ErrorExample> {
 pub(super) fn of_writes() -> Vec<ErrorExample> {
     let faults =
         vec![Fault::new("1ST_KEY", FaultCode::InvalidKey), Fault::over("NOTES", FaultCode::TooLong, 65_536)];
-    let mismatch = Error::RevisionMismatch { current: Revision(7) };
     let mut examples = of_reads();
     examples.retain(|example| example.name != "INVALID_FORMAT");
-    examples.extend([Error::SecretNotFound, Error::Invalid(faults)].iter().map(of));
-    let status = StatusCode::PRECONDITION_FAILED;
-    examples.push(shown(status, row(mismatch.kind()).detail, mismatch.reason(), &details(&mismatch)));
+    examples.extend([Error::Invalid(faults)].iter().map(of));
     for (status, detail) in [
         (StatusCode::PAYLOAD_TOO_LARGE, "Request too large"),
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type"),
     ] {
         examples.push(shown(status, detail, "REFUSED", &Details::Nothing {}));
     }
+    examples
+}
+
+/// The errors of a call that writes to an agent's secrets, on a condition.
+pub(super) fn of_conditional_writes() -> Vec<ErrorExample> {
+    let mismatch = Error::RevisionMismatch { current: Revision(7) };
+    let mut examples = of_writes();
+    examples.push(of(&Error::SecretNotFound));
+    let status = StatusCode::PRECONDITION_FAILED;
+    examples.push(shown(status, row(mismatch.kind()).detail, mismatch.reason(), &details(&mismatch)));
+    examples.push(shown(StatusCode::BAD_REQUEST, HOW_IF_MATCH_IS_WRITTEN, "REFUSED", &Details::Nothing {}));
     examples
 }
 

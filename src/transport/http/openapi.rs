@@ -38,6 +38,9 @@ pub(super) struct ReadErrors;
 /// The errors of a call that writes.
 pub(super) struct WriteErrors;
 
+/// The errors of a call that writes, on a condition.
+pub(super) struct ConditionalErrors;
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Secrets API", description = "Set once, encrypted, never read back.\n\nEvery answer has the shapes below but two: a request that is no HTTP gets 400, and headers over 16 KiB get 431, without a body.", license(name = "Apache-2.0", identifier = "Apache-2.0")),
@@ -82,6 +85,12 @@ impl IntoResponses for ReadErrors {
 impl IntoResponses for WriteErrors {
     fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
         documented(examples::of_writes())
+    }
+}
+
+impl IntoResponses for ConditionalErrors {
+    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
+        documented(examples::of_conditional_writes())
     }
 }
 
