@@ -159,6 +159,32 @@ async fn every_documented_call_is_served() {
     }
 }
 
+#[tokio::test]
+async fn the_example_of_a_denial_is_what_is_answered() {
+    let server = Server::start(Database::Sqlite);
+    let agent = server.deploy("demo").await;
+    let token = server.token(&["audit:read"], &[]).await;
+    let nothing_more = server.rest().token(&token);
+    for ((method, path), operation) in operations() {
+        let example = operation["responses"]["403"]["content"]["application/json"]["examples"]
+            ["PERMISSION_DENIED"]["value"]
+            .clone();
+        let path = path.replace("{agent_id}", &agent).replace("{key}", "A");
+        let mut call = nothing_more.call(method.parse().unwrap(), &path);
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["example"];
+        if !body.is_null() {
+            call = call.json(body);
+        }
+        if path == "/v1/auth/validate" {
+            // Who one is needs no scope, and who one is for another tenant does
+            call = call.header("x-superserve-tenant", "ten_other");
+        }
+        let answer = call.send().await;
+        assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.json(), example, "{method} {path}");
+    }
+}
+
 /// The operations of the document, by method and path.
 fn operations() -> Vec<((String, String), Value)> {
     let document: Value = serde_json::from_str(&superserve::transport::openapi()).unwrap();
