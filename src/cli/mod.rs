@@ -155,9 +155,9 @@ async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context)
     }
 }
 
-/// All commands, with their examples.
+/// All commands, with their examples, and a short help where they take many settings.
 fn tree() -> clap::Command {
-    examples::attach(Cli::command())
+    examples::attach(operator::shortened(Cli::command()))
 }
 
 /// For `benches/`: how many assignments a `.env` file has; `None` when it is refused.
