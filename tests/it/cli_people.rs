@@ -1,7 +1,7 @@
 //! What makes the command line pleasant: better names at a slip, colours for who wants them, one call where one
 //! is enough, pages to read.
 
-use std::fs;
+use std::{fs, io::ErrorKind, net::TcpListener};
 
 use crate::harness::{Database, cli::Cli, server::Server};
 
@@ -42,6 +42,27 @@ fn a_slip_is_answered_with_the_name_that_was_meant() {
     let lines = "error: Secret not found.\n  - ANTROPIC_API_KEY: did you mean ANTHROPIC_API_KEY?\n  - GONE\n";
     assert!(key.stderr.starts_with(lines), "{}", key.stderr);
     assert!(cli.run(&["secrets", "lst", "my-agent"]).failed(1).contains("did you mean list"));
+}
+
+#[test]
+fn help_needs_nothing() {
+    // Whoever connects would wait to be accepted by nobody, and whoever opens a file would wait for a writer
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let cli = Cli::new(listener.local_addr().unwrap());
+    let pipes = r"mkdir .superserve && mkfifo .superserve/auth.json superserve.yaml config token";
+    cli.script(pipes).done();
+    let cli = cli.env("SUPERSERVE_CONFIG", "config").env("SUPERSERVE_TOKEN_FILE", "token");
+    for help in ["--help", "-h", "--version", "secrets run --help", "serve --help", "help agents deploy"] {
+        // The descriptor beside the three standard ones is for the loader. A runtime needs more of them
+        let said = cli.script(&format!(r#"exec 3>&-; ulimit -n 4; exec "$0" {help}"#));
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{help}");
+        assert!(said.stdout.contains("superserve"), "{help}: {}", said.stdout);
+    }
+    // The same is not enough for what does need something
+    let refused = cli.script(r#"exec 3>&-; ulimit -n 4; exec "$0" health"#);
+    assert!(refused.code != 0 && refused.stderr.contains("Too many open files"), "{refused:?}");
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody has called");
 }
 
 #[test]

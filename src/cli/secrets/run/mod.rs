@@ -127,7 +127,7 @@ impl RunCommand {
     /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         shield().map_err(not_run)?;
-        if let Some(descriptor) = self.env_file_fd {
+        if let Some(descriptor) = &self.env_file_fd {
             return self.write(descriptor, client, context).await.map_err(not_run);
         }
         if self.watch {
@@ -154,7 +154,7 @@ impl RunCommand {
     /// Looks at the file first: what cannot be written is not handed out.
     async fn write(
         &self,
-        descriptor: Descriptor,
+        descriptor: &Descriptor,
         client: &ClientArgs,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
