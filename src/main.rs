@@ -13,8 +13,12 @@ static ALLOCATOR: zeroizing_alloc::ZeroAlloc<mimalloc::MiMalloc> =
 
 fn main() -> io::Result<ExitCode> {
     superserve::telemetry::tell_panics_by_place();
+    let invocation = match superserve::cli::Invocation::read(std::env::args_os()) {
+        Ok(invocation) => invocation,
+        Err(exit) => return Ok(exit),
+    };
     let runtime = tokio::runtime::Runtime::new()?;
-    let exit = runtime.block_on(superserve::cli::run(std::env::args_os()));
+    let exit = runtime.block_on(invocation.run());
     runtime.shutdown_timeout(GRACE);
     superserve::telemetry::flush();
     Ok(exit)

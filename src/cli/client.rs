@@ -5,19 +5,25 @@ use std::ops::Deref;
 use tonic::{Response, Status};
 
 use crate::{
-    client::{self, Page},
+    client::{self, Page, Resolved},
     domain::AgentId,
-    proto::v1::{Agent, ListAgentsRequest},
+    proto::v1::{Agent, ListAgentsRequest, ResolveSecretsRequest},
 };
 
 use super::{
     failure::Failure,
     input::interruptible,
-    settings::{Server, check_token},
+    refusal,
+    settings::{FoundToken, Server, check_token},
+    token_source::TokenSource,
 };
 
 /// A connection with a token.
-pub(crate) struct Client(client::Client);
+pub(crate) struct Client {
+    inner: client::Client,
+    server: String,
+    source: TokenSource,
+}
 
 /// An agent that a person named.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ impl Deref for Client {
     type Target = client::Client;
 
     fn deref(&self) -> &client::Client {
-        &self.0
+        &self.inner
     }
 }
 
@@ -43,9 +49,19 @@ impl Client {
     ///
     /// # Errors
     /// When the token or the CA file is malformed, or the server cannot be reached.
-    pub(crate) async fn connect(server: &Server, token: &str) -> Result<Self, Failure> {
-        let token = check_token(token)?;
-        Ok(Self(interruptible(client::Client::connect(&server.0, &token)).await??))
+    pub(crate) async fn connect(server: &Server, token: &FoundToken) -> Result<Self, Failure> {
+        let checked = check_token(token)?;
+        let inner = interruptible(client::Client::connect(&server.0, &checked)).await??;
+        Ok(Self { inner, server: server.shown().to_owned(), source: token.source.clone() })
+    }
+
+    /// Says which token it is that nobody is known by, and what to do about that one.
+    fn advise(&self, failure: Failure) -> Failure {
+        if failure.reason == refusal::UNAUTHENTICATED {
+            failure.hint(self.source.advise(&self.server))
+        } else {
+            failure
+        }
     }
 
     /// As [`client::Client::once`].
@@ -56,7 +72,7 @@ impl Client {
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {
-        Ok(interruptible(self.0.once(call)).await??)
+        interruptible(self.inner.once(call)).await?.map_err(|error| self.advise(error.into()))
     }
 
     /// As [`client::Client::repeatable`].
@@ -67,7 +83,15 @@ impl Client {
         &self,
         call: impl AsyncFnMut() -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        Ok(interruptible(self.0.repeatable(call)).await??)
+        interruptible(self.inner.repeatable(call)).await?.map_err(|error| self.advise(error.into()))
+    }
+
+    /// As [`client::Client::resolve`].
+    ///
+    /// # Errors
+    /// As [`Client::repeatable`].
+    pub(crate) async fn resolve(&self, request: ResolveSecretsRequest) -> Result<Resolved, Failure> {
+        interruptible(self.inner.resolve(request)).await?.map_err(|error| self.advise(error.into()))
     }
 
     /// Reads a list page by page, until it ends or `enough` rows are there.
@@ -98,7 +122,7 @@ impl Client {
         page: impl AsyncFnMut(String) -> Result<Page<Row>, Status>,
         take: impl FnMut(Vec<Row>) -> Result<(), Failure>,
     ) -> Result<bool, Failure> {
-        interruptible(self.0.each_page(enough, page, take)).await?
+        interruptible(self.inner.each_page(enough, page, take)).await?.map_err(|failure| self.advise(failure))
     }
 
     /// One page of the agents that the token reaches: of all, or only of those of exactly this name.

@@ -8,7 +8,7 @@ use super::{
     failure::Failure,
     input::Input,
     output::Output,
-    settings::{ClientArgs, Settings},
+    settings::{ClientArgs, FoundToken, Server, Settings},
 };
 
 /// Everything a command touches beside its own arguments.
@@ -40,8 +40,16 @@ impl Context {
     /// # Errors
     /// When nobody is logged in, a setting is malformed or the server cannot be reached.
     pub(crate) async fn connect(&mut self, args: &ClientArgs) -> Result<Client, Failure> {
-        let Settings { server, token } = Settings::resolve(args, &self.environment, &mut self.output)?;
-        let token = token.ok_or_else(super::refusal::not_logged_in)?;
+        let (server, token) = self.destination(args)?;
         Client::connect(&server, &token).await
+    }
+
+    /// Where a connection leads and as whom, for who connects by himself.
+    ///
+    /// # Errors
+    /// When nobody is logged in, or a setting is malformed.
+    pub(crate) fn destination(&mut self, args: &ClientArgs) -> Result<(Server, FoundToken), Failure> {
+        let Settings { server, token } = Settings::resolve(args, &self.environment, &mut self.output)?;
+        Ok((server, token.ok_or_else(super::refusal::not_logged_in)?))
     }
 }

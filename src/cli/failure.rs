@@ -85,6 +85,11 @@ impl Failure {
         Self::new(Exit::Local, sentence)
     }
 
+    /// What is wrong, in one sentence.
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
     /// The same with one line a fault.
     pub(crate) fn lines(mut self, lines: impl IntoIterator<Item = String>) -> Self {
         self.lines.extend(lines);

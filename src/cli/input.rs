@@ -4,10 +4,8 @@
 //! hidden prompt restore the terminal, which death by the signal would leave without echo.
 
 use std::{
-    fs::File,
     future,
     io::{self, ErrorKind, IsTerminal as _, Read},
-    os::fd::AsFd as _,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
     thread,
@@ -46,11 +44,21 @@ pub(crate) struct Input {
 /// Stdin, read bit by bit.
 struct Stdin(Source);
 
+/// The process's stdin, past the standard library's buffer, which is never wiped, and by its own descriptor: a second one
+/// could get the number of a file that the caller names and forgot to open.
+struct Unbuffered;
+
 // === impl Stdin ===
 
 impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).read(buffer)
+    }
+}
+
+impl Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(io::stdin(), buffer)?)
     }
 }
 
@@ -62,14 +70,9 @@ impl Input {
         Self { stdin: Arc::new(Mutex::new(stdin)), is_terminal }
     }
 
-    /// The process's own, past the standard library's buffer, which is never wiped.
+    /// The process's own.
     pub(crate) fn of_process() -> Self {
-        let stdin = io::stdin();
-        let is_terminal = stdin.is_terminal();
-        match stdin.as_fd().try_clone_to_owned() {
-            Ok(descriptor) => Self::new(File::from(descriptor), is_terminal),
-            Err(_closed) => Self::new(io::empty(), false),
-        }
+        Self::new(Unbuffered, io::stdin().is_terminal())
     }
 
     /// Stdin as it comes, for what may be large and is not secret in itself.

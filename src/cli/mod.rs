@@ -7,7 +7,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `settings`, `auth_file`, `environment` | which server, as whom |
+//! | `settings`, `auth_file`, `environment`, `token_source` | which server, as whom |
 //! | `agent`, `project`, `similar` | which agent: named, or by `superserve.yaml` |
 //! | `client`, `refusal`, `faults` | calls, and their failures in words |
 //! | `input`, `terminal`, `output`, `list`, `render`, `usage` | what a person types and reads |
@@ -48,6 +48,7 @@ mod session;
 mod settings;
 mod similar;
 mod terminal;
+mod token_source;
 mod tokens;
 mod usage;
 
@@ -56,7 +57,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, fmt, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -130,19 +131,67 @@ enum Command {
     Man(man::Manual),
 }
 
-/// Runs the command that `args` (with the program's name first) say, to its exit code.
-pub async fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    run_in(args, &mut Context::of_process()).await.into()
+/// A command line that was understood, with what the command works with.
+pub struct Invocation {
+    asked: Asked,
+    context: Context,
 }
 
+/// What is asked for.
+enum Asked {
+    /// A shell wants to know what may stand at a place of this line.
+    Completions { shell: String, line: Vec<OsString> },
+    /// A command.
+    Command(Box<Cli>),
+}
+
+// === impl Invocation ===
+
+impl Invocation {
+    /// Reads the command line (with the program's name first). Help and usage errors are told here, so that they need
+    /// neither a runtime nor a connection.
+    ///
+    /// # Errors
+    /// The exit code, where that was all.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, ExitCode> {
+        let mut context = Context::of_process();
+        let asked = understand(args, &mut context)?;
+        Ok(Self { asked, context })
+    }
+
+    /// Does what is asked for, to its exit code.
+    pub async fn run(mut self) -> ExitCode {
+        answer(self.asked, &mut self.context).await.into()
+    }
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The words of a command line may be values
+        f.write_str("Invocation")
+    }
+}
+
+#[cfg(test)]
 async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Exit {
+    match understand(args, context) {
+        Ok(asked) => answer(asked, context).await,
+        Err(exit) => exit,
+    }
+}
+
+fn understand(args: impl IntoIterator<Item = OsString>, context: &mut Context) -> Result<Asked, Exit> {
     let args: Vec<OsString> = args.into_iter().collect();
     if let Some(shell) = complete::asked(context) {
-        return complete::run(shell, args, context).await;
+        return Ok(Asked::Completions { shell, line: args });
     }
-    let cli = match parse(args, context) {
-        Ok(cli) => cli,
-        Err(exit) => return exit,
+    parse(args, context).map(|cli| Asked::Command(Box::new(cli)))
+}
+
+async fn answer(asked: Asked, context: &mut Context) -> Exit {
+    let cli = match asked {
+        Asked::Completions { shell, line } => return complete::run(shell, line, context).await,
+        Asked::Command(cli) => *cli,
     };
     context.output.json = cli.client.json;
     match dispatch(cli, context).await {
@@ -154,9 +203,9 @@ async fn run_in(args: impl IntoIterator<Item = OsString>, context: &mut Context)
     }
 }
 
-/// All commands, with their examples.
+/// All commands, with their examples, and a short help where they take many settings.
 fn tree() -> clap::Command {
-    examples::attach(Cli::command())
+    examples::attach(operator::shortened(Cli::command()))
 }
 
 /// For `benches/`: how many assignments a `.env` file has; `None` when it is refused.

@@ -16,6 +16,8 @@ use super::{
     faults,
 };
 
+/// Reason of a failure: nobody is known by the token.
+pub(crate) const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 /// Reason of a failure: the token does not allow it.
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
 /// Reason of a failure, of this side's own: there is no connection.
@@ -119,9 +121,10 @@ pub(crate) fn not_logged_in() -> Failure {
         .hint("Log in with `superserve login`, or set SUPERSERVE_TOKEN.")
 }
 
+/// Which token it is, and what to do about it, is the connection's to say.
 fn unauthenticated() -> Failure {
     Failure::new(Exit::Server, "Not authenticated: the token is unknown, expired or revoked.")
-        .hint("Log in again with `superserve login`, or set SUPERSERVE_TOKEN.")
+        .because(UNAUTHENTICATED)
 }
 
 fn permission_denied(answer: &Answer) -> Failure {
@@ -260,7 +263,7 @@ mod tests {
         let too_long =
             ErrorDetails::with_bad_request(vec![violation("", "TOO_LONG", "is too long (limit 9)")]);
         for (code, details, hint) in [
-            (Code::Unauthenticated, ErrorDetails::new(), "`superserve login`, or set SUPERSERVE_TOKEN"),
+            (Code::Unauthenticated, ErrorDetails::new(), "the token is unknown, expired or revoked"),
             (Code::PermissionDenied, denied, "'secrets:write'"),
             (Code::NotFound, info("AGENT_NOT_FOUND", &[]), "`superserve agents list`"),
             (Code::ResourceExhausted, retry, "Try again in 3 s."),

@@ -14,7 +14,8 @@ use super::{
     environment::{Environment, TOKEN_VARIABLES},
     failure::{Exit, Failure},
     output::Output,
-    settings::{ClientArgs, Server},
+    settings::{ClientArgs, FoundToken, Server},
+    token_source::TokenSource,
     tokens,
 };
 
@@ -43,9 +44,9 @@ impl Login {
         let file = auth_file(&context.environment)?;
         let server = Server::resolve(client, &context.environment)?;
         server.warn_of_plaintext(&mut context.output);
-        let token = read_token(context).await?;
+        let token = FoundToken { text: read_token(context).await?, source: TokenSource::Given };
         let me = who_am_i(&Client::connect(&server, &token).await?).await?;
-        file.write(&token)?;
+        file.write(&token.text)?;
         let name = me.token.as_ref().map(|token| token.name.as_str()).unwrap_or_default();
         context.output.talk(format!(
             "Logged in at {} with the token '{name}', kept in {}.",

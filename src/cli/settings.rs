@@ -16,6 +16,7 @@ use super::{
     environment::{Environment, TOKEN_VARIABLES},
     failure::Failure,
     output::Output,
+    token_source::TokenSource,
 };
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -48,7 +49,15 @@ pub(crate) struct Settings {
     /// The server.
     pub(crate) server: Server,
     /// The bearer token, if there is one.
-    pub(crate) token: Option<Zeroizing<String>>,
+    pub(crate) token: Option<FoundToken>,
+}
+
+/// A token, and where it was found.
+pub(crate) struct FoundToken {
+    /// Its text.
+    pub(crate) text: Zeroizing<String>,
+    /// Where it was.
+    pub(crate) source: TokenSource,
 }
 
 /// How to reach the server.
@@ -76,11 +85,15 @@ impl Settings {
     }
 }
 
-fn find_token(environment: &Environment, output: &mut Output) -> Result<Option<Zeroizing<String>>, Failure> {
-    for variable in TOKEN_VARIABLES {
-        if let Some(token) = environment.get_or_file(variable)? {
-            return Ok(Some(token));
-        }
+fn find_token(environment: &Environment, output: &mut Output) -> Result<Option<FoundToken>, Failure> {
+    for name in TOKEN_VARIABLES {
+        let Some(text) = environment.get_or_file(name)? else { continue };
+        let variable = format!("{name}_FILE");
+        let source = match environment.get_os(&variable).map(PathBuf::from) {
+            Some(path) => TokenSource::File { variable, path },
+            None => TokenSource::Variable(name),
+        };
+        return Ok(Some(FoundToken { text, source }));
     }
     let Some(home) = environment.home() else { return Ok(None) };
     let file = AuthFile::of_home(&home);
@@ -89,17 +102,18 @@ fn find_token(environment: &Environment, output: &mut Output) -> Result<Option<Z
         let path = file.path();
         output.warn(format!("others can read the token in {0}: run `chmod 600 {0}`", path.display()));
     }
-    Ok(Some(kept.token))
+    Ok(Some(FoundToken { text: kept.token, source: TokenSource::Kept(file.path()) }))
 }
 
 /// Finds a mistyped token before it is sent, and what could not be sent at all.
 ///
 /// # Errors
 /// When no server can accept it.
-pub(crate) fn check_token(token: &str) -> Result<Token, Failure> {
-    Token::parse(token).map_err(|_malformed| {
+pub(crate) fn check_token(token: &FoundToken) -> Result<Token, Failure> {
+    Token::parse(&token.text).map_err(|_malformed| {
         Failure::local("The token is malformed: a character is missing, added or mistyped.")
             .hint("Copy it again as a whole; a token of this service is \"ss_\" and 49 more characters.")
+            .hint_first(&token.source.tell())
     })
 }
 
@@ -185,7 +199,7 @@ mod tests {
     }
 
     fn token<const N: usize>(variables: [(&str, &str); N]) -> Option<String> {
-        resolve(None, variables).0.ok().unwrap().token.map(|token| (*token).clone())
+        resolve(None, variables).0.ok().unwrap().token.map(|token| (*token.text).clone())
     }
 
     #[test]
@@ -241,8 +255,10 @@ mod tests {
         for text in ["ss_sentinel", "a sentinel", "sentinel\n"] {
             let message = resolve(None, [("SUPERSERVE_TOKEN", text)]).0.err().unwrap();
             assert!(message.contains("malformed") && !message.contains("sentinel"), "{message}");
+            assert!(message.contains("It is the one in SUPERSERVE_TOKEN."), "{message}");
         }
-        assert!(check_token("eyJh.eyJz.c2ln").is_ok(), "a JWT is for the server to judge");
+        let jwt = resolve(None, [("SUPERSERVE_TOKEN", "eyJh.eyJz.c2ln")]).0;
+        assert!(jwt.is_ok(), "a JWT is for the server to judge");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What makes the command line pleasant: better names at a slip, colours for who wants them, one call where one
 //! is enough, pages to read.
 
-use std::fs;
+use std::{fs, io::ErrorKind, net::TcpListener};
 
 use crate::harness::{Database, cli::Cli, server::Server};
 
@@ -45,6 +45,63 @@ fn a_slip_is_answered_with_the_name_that_was_meant() {
 }
 
 #[test]
+fn help_needs_nothing() {
+    // Whoever connects would wait to be accepted by nobody, and whoever opens a file would wait for a writer
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let cli = Cli::new(listener.local_addr().unwrap());
+    let pipes = r"mkdir .superserve && mkfifo .superserve/auth.json superserve.yaml config token";
+    cli.script(pipes).done();
+    let cli = cli.env("SUPERSERVE_CONFIG", "config").env("SUPERSERVE_TOKEN_FILE", "token");
+    for help in ["--help", "-h", "--version", "secrets run --help", "serve --help", "help agents deploy"] {
+        // The descriptor beside the three standard ones is for the loader. A runtime needs more of them
+        let said = cli.script(&format!(r#"exec 3>&-; ulimit -n 4; exec "$0" {help}"#));
+        assert_eq!((said.code, said.stderr.as_str()), (0, ""), "{help}");
+        assert!(said.stdout.contains("superserve"), "{help}: {}", said.stdout);
+    }
+    // The same is not enough for what does need something
+    let refused = cli.script(r#"exec 3>&-; ulimit -n 4; exec "$0" health"#);
+    assert!(refused.code != 0 && refused.stderr.contains("Too many open files"), "{refused:?}");
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "somebody has called");
+}
+
+#[test]
+fn a_deploy_says_what_is_no_longer_required_and_what_is_now() {
+    let server = Server::start(Database::Sqlite);
+    let cli = server.cli();
+    let deploy = |cli: &Cli, more: &[&str]| {
+        let output = cli.run(&[&["agents", "deploy", "my-agent"], more].concat());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output
+    };
+    let new = deploy(&cli, &["--require", "A,B"]);
+    assert!(!new.stderr.contains("required:"), "nothing was there to change: {}", new.stderr);
+    cli.run(&["secrets", "set", "my-agent", "A=x", "B=x", "C=x"]).done();
+    assert_eq!(deploy(&cli, &["--require", "B,A"]).stderr, "");
+    let other = deploy(&cli, &["--require", "A,C"]);
+    assert!(other.stdout.starts_with("Updated agent 'my-agent' ("), "{}", other.stdout);
+    assert_eq!(other.stdout.lines().count(), 1, "{}", other.stdout);
+    assert_eq!(other.stderr, "No longer required: B\nNewly required: C\n");
+    // Without a terminal nobody is waited for, and what is dropped is told
+    let json = deploy(&cli, &["--json"]);
+    assert_eq!(json.stderr, "No longer required: A, C\n");
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&document["created"], &document["required_secrets"]),
+        (&false.into(), &serde_json::json!([]))
+    );
+
+    // A token that may not read deploys as before, and says that it cannot tell
+    let create = ["tokens", "create", "--name", "ci", "--scope", "agents:write"];
+    let token = cli.run(&create).done();
+    let writer = Cli::new(server.address()).env("SUPERSERVE_TOKEN", token.trim_end());
+    let blind = deploy(&writer, &["--require", "A"]);
+    let told =
+        "What this changed of what is required is not known: the token lacks the scope 'agents:read'.\n";
+    assert_eq!(blind.stderr, told);
+}
+
+#[test]
 fn a_list_by_name_is_one_call() {
     let mut server = Server::with(Database::Sqlite).arg("--log-level=info").start();
     let cli = server.cli();
@@ -58,8 +115,8 @@ fn a_list_by_name_is_one_call() {
     server.terminate();
     let log = server.log();
     let count = |call: &str| log.lines().filter(|line| line.contains(call)).count();
-    // The set has looked for its agent too
-    assert_eq!(count("AgentsService/ListAgents"), 4, "{log}");
+    // The deploy and the set have looked for their agent too
+    assert_eq!(count("AgentsService/ListAgents"), 5, "{log}");
     assert_eq!((count("SecretsService/ListSecrets"), count("AgentsService/GetAgent")), (0, 0), "{log}");
 }
 

@@ -4,14 +4,18 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use crate::harness::{
     Database,
     cli::{Cli, Running},
-    server::Server,
+    relay::relay,
+    server::{BINARY, Server},
     wait_for,
 };
 
@@ -136,8 +140,6 @@ fn what_is_not_started_leaves_no_trace() {
     let admin = server.cli();
     assert!(touch(&admin, 125).contains("lacks the scope 'secrets:resolve'"));
     assert!(touch(&server.cli().without_env("SUPERSERVE_TOKEN"), 125).contains("superserve login"));
-    let unreachable = touch(&server.cli().env("SUPERSERVE_API_URL", "http://127.0.0.1:1"), 125);
-    assert!(unreachable.contains("Cannot reach the server at http://127.0.0.1:1: "), "{unreachable}");
     admin.run(&["agents", "deploy", "demo", "--require", "API_KEY,NEW_ONE,OTHER"]).done();
     let missing = touch(&runner, 3);
     assert!(
@@ -161,6 +163,59 @@ fn what_is_not_started_leaves_no_trace() {
             .failed(125)
             .contains("Agent 'other' not found.")
     );
+}
+
+#[test]
+fn a_run_waits_for_a_server_that_is_not_there_yet() {
+    let (mut server, runner) = with_two_secrets();
+    let create = ["tokens", "create", "--name", "watcher", "--agent", "demo"];
+    let scopes = ["--scope", "secrets:resolve,secrets:list,agents:read"];
+    let token = server.cli().run(&[&create[..], &scopes].concat()).done();
+    let runner = runner.env("SUPERSERVE_TOKEN", token.trim_end());
+    server.terminate();
+    let marker = runner.home().join("started");
+    let url = format!("http://{}", server.address());
+    let begin = Instant::now();
+    let run = ["secrets", "run", "demo", "--timeout", "1s", "--", "touch", marker.to_str().unwrap()];
+    let told = runner.run(&run).failed(125);
+    let took = begin.elapsed();
+    let lines: Vec<_> = told.lines().collect();
+    let [first, error, hint] = lines[..] else { panic!("{told}") };
+    assert!(first.starts_with(&format!("Cannot reach the server at {url}: ")), "{told}");
+    assert!(first.ends_with(". Trying again, for 1 s (--timeout)."), "{told}");
+    assert!(error.starts_with(&format!("error: Cannot reach the server at {url}: ")), "{told}");
+    let what_to_do = "Nothing was started: run the same again when the server answers. It was tried for 1 s (--timeout). \
+                      Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL.";
+    assert_eq!(hint, what_to_do);
+    // It was tried three times, with a quarter and half of a second between
+    assert!(took >= Duration::from_millis(750), "{took:?}");
+    assert!(!marker.exists());
+
+    // And it starts, both ways, when the server comes while it waits
+    let behind: Arc<Mutex<Option<SocketAddr>>> = Arc::default();
+    let address = Arc::clone(&behind);
+    let address = relay(move || *address.lock().unwrap());
+    let runner = runner.env("SUPERSERVE_API_URL", &format!("http://{address}"));
+    for more in [&[][..], &["--watch"]] {
+        let errors = runner.home().join("errors");
+        let mut command = runner.command(
+            BINARY,
+            &[&["secrets", "run", "demo"], more, &["--", "sh", "-c", r#"echo "$API_KEY""#]].concat(),
+        );
+        command.stdout(Stdio::piped()).stderr(fs::File::create(&errors).unwrap());
+        let mut waiting = Running::start(command);
+        wait_for("the word that it waits", || {
+            fs::read_to_string(&errors).unwrap().contains("Trying again, for 60 s (--timeout).").then_some(())
+        });
+        server.restart();
+        *behind.lock().unwrap() = Some(server.address());
+        assert!(end(&mut waiting).success(), "{}", fs::read_to_string(&errors).unwrap());
+        let mut said = String::new();
+        waiting.0.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        assert_eq!(said, "sk-sentinel\n");
+        server.terminate();
+        *behind.lock().unwrap() = None;
+    }
 }
 
 /// Writes a line to a command that repeats it, and waits for it.

@@ -99,6 +99,68 @@ fn login_keeps_a_token_that_the_server_knows() {
 }
 
 #[test]
+fn whom_the_server_does_not_know_is_told_which_token_to_replace() {
+    let server = Server::start(Database::Sqlite);
+    let url = format!("http://{}", server.address());
+    let cli = server.cli().without_env("SUPERSERVE_TOKEN");
+    let unknown = cli.run(&["tokens", "generate"]).done();
+    let sentence = "error: Not authenticated: the token is unknown, expired or revoked.\n";
+    // A list by pages, a read, and what has a code of its own
+    let refused = |cli: &Cli, told: &str| {
+        for (command, code) in [
+            (&["agents", "list"][..], 2),
+            (&["whoami"], 2),
+            (&["secrets", "delete", "agt_abc", "A", "--yes"], 2),
+            (&["secrets", "run", "agt_abc", "--", "true"], 125),
+        ] {
+            assert_eq!(cli.run(command).failed(code), format!("{sentence}{told}\n"), "{command:?}");
+        }
+    };
+    let given = cli.run_with(&["login"], unknown.as_bytes()).failed(2);
+    let told = format!("It is the one that was just given. Nothing was kept. Is it one of {url}?\n");
+    assert_eq!(given, format!("{sentence}{told}"));
+
+    fs::create_dir(cli.home().join(".superserve")).unwrap();
+    let kept = cli.home().join(".superserve/auth.json");
+    fs::write(&kept, json!({"token": unknown.trim_end()}).to_string()).unwrap();
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    let where_kept = kept.display();
+    refused(
+        &cli,
+        &format!(
+            "It is the one in {where_kept}, where `superserve login` keeps it. Log in at {url} again, with \
+             `superserve login`."
+        ),
+    );
+    // Each goes before what is kept, so that a login alone would not help
+    let cli = cli.env("SUPERSERVE_API_KEY", unknown.trim_end());
+    let instead = "for the one that `superserve login` keeps.";
+    refused(
+        &cli,
+        &format!(
+            "It is the one in SUPERSERVE_API_KEY. Put one there that {url} knows, or unset SUPERSERVE_API_KEY \
+             {instead}"
+        ),
+    );
+    fs::write(cli.home().join("token"), &unknown).unwrap();
+    let cli = cli.env("SUPERSERVE_TOKEN_FILE", "./token");
+    refused(
+        &cli,
+        &format!(
+            "It is the one in ./token, which SUPERSERVE_TOKEN_FILE names. Write one there that {url} knows, or \
+             unset SUPERSERVE_TOKEN_FILE {instead}"
+        ),
+    );
+    // And so is who has cut a character off it
+    fs::write(cli.home().join("token"), &unknown[..40]).unwrap();
+    let cut = cli.run(&["whoami"]).failed(1);
+    assert!(
+        cut.contains("It is the one in ./token, which SUPERSERVE_TOKEN_FILE names. Copy it again"),
+        "{cut}"
+    );
+}
+
+#[test]
 fn health_follows_the_server() {
     let mut server = Server::start(Database::Sqlite);
     let cli = server.cli().without_env("SUPERSERVE_TOKEN");
@@ -119,7 +181,6 @@ fn health_follows_the_server() {
         (&["agents", "list"], 2),
         (&["secrets", "set", "a", "A=sentinel"], 2),
         (&["secrets", "check", "a"], 2),
-        (&["secrets", "run", "a", "--", "true"], 125),
     ] {
         let stderr = cli.run(command).failed(code);
         assert!(stderr.starts_with(&sentence) && stderr.ends_with(hint), "{command:?}: {stderr}");

@@ -151,6 +151,47 @@ fn deleting_and_pruning_are_confirmed() {
 }
 
 #[test]
+fn a_deploy_that_would_drop_all_requirements_is_confirmed() {
+    let server = Server::start(Database::Sqlite);
+    let cli = server.cli();
+    let required = || {
+        let agent: Value =
+            serde_json::from_str(&cli.run(&["agents", "get", "my-agent", "--json"]).done()).unwrap();
+        agent["required_secrets"].clone()
+    };
+    let deploy = ["agents", "deploy", "my-agent"];
+    // Nobody is asked about an agent that is new, or that goes on requiring something
+    for (requires, told) in
+        [(&["--require", "A,B"][..], "Created"), (&["--require", "A"], "No longer required: B")]
+    {
+        let mut screen = Screen::of(cli.on_terminal(&[&deploy[..], requires].concat()));
+        screen.expect(told);
+        let (code, shown) = screen.end();
+        assert_eq!(code, 0, "{shown}");
+        assert!(!shown.contains("(y/N)"), "{shown}");
+    }
+    let question = "No longer require A of agent 'my-agent'? (y/N)";
+    let mut screen = Screen::of(cli.on_terminal(&[&deploy[..], &["--command", "./agent"]].concat()));
+    screen.answer(question, "n");
+    screen.expect("Cancelled: nothing was changed.");
+    assert_eq!(screen.end().0, 1);
+    assert_eq!(required(), json!(["A"]));
+    let mut screen = Screen::of(cli.on_terminal(&deploy));
+    screen.answer(question, "y");
+    screen.expect("Updated agent 'my-agent'");
+    screen.expect("No longer required: A\r\n");
+    assert_eq!(screen.end().0, 0);
+    assert_eq!(required(), json!([]));
+    // There is nothing left to ask about; and whoever says so beforehand is not asked
+    for before in [&["--require", "A"][..], &["--yes"], &[]] {
+        let (code, shown) = Screen::of(cli.on_terminal(&[&deploy[..], before].concat())).end();
+        assert_eq!(code, 0, "{shown}");
+        assert!(!shown.contains("(y/N)"), "{shown}");
+    }
+    assert_eq!(required(), json!([]));
+}
+
+#[test]
 fn giving_up_leaves_the_terminal_as_it_was() {
     let server = Server::start(Database::Sqlite);
     let cli = server.cli();

@@ -14,7 +14,8 @@ use crate::harness::{Database, server::Server};
 
 /// The errors that any call can come to, and those only a call with a body or a condition can.
 const ERRORS: [&str; 8] = ["401", "403", "404", "422", "429", "500", "503", "504"];
-const ERRORS_OF_WRITES: [&str; 3] = ["412", "413", "415"];
+const ERRORS_OF_WRITES: [&str; 2] = ["413", "415"];
+const ERRORS_OF_CONDITIONS: [&str; 2] = ["400", "412"];
 
 #[tokio::test]
 async fn the_document_is_the_one_in_docs() {
@@ -48,6 +49,10 @@ fn every_operation_says_what_it_answers() {
         let mut expected: Vec<_> = ERRORS.to_vec();
         if method != "GET" && path != "/v1/agents/{agent_id}" {
             expected.extend(ERRORS_OF_WRITES);
+        }
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        if parameters.into_iter().any(|parameter| parameter["name"] == "If-Match") {
+            expected.extend(ERRORS_OF_CONDITIONS);
         }
         for status in &expected {
             let schema = &responses[*status]["content"]["application/json"]["schema"]["$ref"];
@@ -151,6 +156,32 @@ async fn every_documented_call_is_served() {
         let answer = server.rest().call(method.parse().unwrap(), &path).send().await;
         let is_there = answer.status != 405 && !answer.text().contains("\"Not found\"");
         assert!(is_there, "{method} {path}: {} {}", answer.status, answer.text());
+    }
+}
+
+#[tokio::test]
+async fn the_example_of_a_denial_is_what_is_answered() {
+    let server = Server::start(Database::Sqlite);
+    let agent = server.deploy("demo").await;
+    let token = server.token(&["audit:read"], &[]).await;
+    let nothing_more = server.rest().token(&token);
+    for ((method, path), operation) in operations() {
+        let example = operation["responses"]["403"]["content"]["application/json"]["examples"]
+            ["PERMISSION_DENIED"]["value"]
+            .clone();
+        let path = path.replace("{agent_id}", &agent).replace("{key}", "A");
+        let mut call = nothing_more.call(method.parse().unwrap(), &path);
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["example"];
+        if !body.is_null() {
+            call = call.json(body);
+        }
+        if path == "/v1/auth/validate" {
+            // Who one is needs no scope, and who one is for another tenant does
+            call = call.header("x-superserve-tenant", "ten_other");
+        }
+        let answer = call.send().await;
+        assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text());
+        assert_eq!(answer.json(), example, "{method} {path}");
     }
 }
 

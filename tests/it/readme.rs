@@ -109,10 +109,26 @@ fn curl_speaks_to_the_same_agent() {
         return;
     }
     let server = Server::start(Database::Sqlite);
-    let made = server.cli().run(&["agents", "deploy", "my-agent"]).done();
-    let id = made.split(['(', ')']).nth(1).unwrap();
-    let token = format!("token={}\n", server.admin_token());
-    let pasted = token + &block(&server, "curl -X PATCH").replace("agt_…", id).replace("curl ", "curl -s ");
+    server.cli().run(&["agents", "deploy", "my-agent"]).done();
+    let pasted = block(&server, "curl -X PATCH").replace("curl ", "curl -s ");
     let said = caller(&server).script(&pasted).done();
     assert_eq!(said, r#"{"keys":["ANTHROPIC_API_KEY"]}{"keys":["ANTHROPIC_API_KEY"]}{"keys":[]}"#);
+}
+
+#[test]
+fn each_block_sets_the_variables_that_it_uses() {
+    let server = Server::start(Database::Sqlite);
+    for block in blocks(&server) {
+        // Those in capitals are the environment's, and an agent's own
+        let used = block.match_indices('$').map(|(at, _)| {
+            let rest = block[at + 1..].trim_start_matches('{');
+            let end = rest.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(rest.len());
+            &rest[..end]
+        });
+        for name in used.filter(|name| !name.is_empty()) {
+            let is_set = block.lines().any(|line| line.trim_start().starts_with(&format!("{name}=")));
+            assert!(is_set, "${name} is set by another block: {block}");
+        }
+        assert!(!block.replace("sk-ant-…", "").contains('…'), "nobody can paste this: {block}");
+    }
 }

@@ -5,15 +5,20 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use super::runner_token::RunnerToken;
+use super::{
+    requirements::{self, Changes},
+    runner_token::RunnerToken,
+};
 use crate::{
     cli::{
         agent::OF_PROJECT,
+        client::Client,
         context::Context,
         failure::{Exit, Failure},
         faults,
         output::Output,
         project::{self, Project},
+        refusal,
         settings::ClientArgs,
     },
     domain::{self, AgentName, Command, Fault, Faults, SecretName},
@@ -29,13 +34,27 @@ pub(crate) struct Deploy {
     /// The command line that runs it, for the platform's use; before that of superserve.yaml
     #[arg(long, value_name = "CMD")]
     command: Option<String>,
-    /// A key that a run requires, beside those of superserve.yaml; may be given again, or with commas
+    /// A key that a run requires, beside those of superserve.yaml; may be given again, or with commas. What an earlier
+    /// deploy required and this one does not is required no longer
     #[arg(long = "require", value_name = "KEY", value_delimiter = ',')]
     required: Vec<String>,
+    /// Do not ask before an agent that required something requires nothing
+    #[arg(long, short)]
+    yes: bool,
     /// Also make a token that may run this agent and nothing else, and write it to this file, which is not there yet
     #[arg(long, value_name = "FILE")]
     runner_token: Option<PathBuf>,
 }
+
+/// What the agent required before.
+enum Before {
+    /// There was no such agent, or it required this.
+    Required(Vec<RequiredSecret>),
+    /// The token may deploy agents and not read them.
+    Unreadable,
+}
+
+// === impl Deploy ===
 
 impl Deploy {
     /// Creates or updates the agent. Doing so again changes nothing, so the call is repeatable.
@@ -51,15 +70,20 @@ impl Deploy {
             );
         }
         let runner_token = self.runner_token.as_deref().map(RunnerToken::at).transpose()?;
+        let is_confirmed = self.yes;
         let request = self.request(context)?;
         let client = context.connect(client).await?;
+        let before = Before::read(&client, &request.name).await?;
+        if !is_confirmed {
+            before.confirm(&request, context).await?;
+        }
         let answer = client.repeatable(|| {
             let (mut agents, request) = (client.agents(), request.clone());
             async move { agents.deploy_agent(request).await }
         });
         let answer = answer.await?;
         let agent = answer.agent.clone().unwrap_or_default();
-        report(&mut context.output, answer)?;
+        report(&mut context.output, answer, &before)?;
         if let Some(token) = runner_token {
             token.make(&client, &agent, &mut context.output).await?;
         }
@@ -92,12 +116,56 @@ impl Deploy {
     }
 }
 
+// === impl Before ===
+
+impl Before {
+    /// Reads the agent of this name, if there is one.
+    ///
+    /// # Errors
+    /// When the server fails, or refuses for another reason than that the token may not read.
+    async fn read(client: &Client, name: &str) -> Result<Self, Failure> {
+        match client.pages(1, |page_token| client.agents_page(name, page_token)).await {
+            Ok(agents) => {
+                let agent = agents.into_iter().find(|agent| agent.name == name);
+                Ok(Self::Required(agent.map(|agent| agent.required_secrets).unwrap_or_default()))
+            }
+            Err(failure) if failure.reason == refusal::PERMISSION_DENIED => Ok(Self::Unreadable),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Asks, where there is somebody to ask, before all that was required is dropped: it is easily done by a deploy that is
+    /// about something else.
+    ///
+    /// # Errors
+    /// When the answer is no.
+    async fn confirm(&self, request: &DeployAgentRequest, context: &mut Context) -> Result<(), Failure> {
+        let Self::Required(before) = self else { return Ok(()) };
+        if before.is_empty() || !request.required_secrets.is_empty() || !context.input.is_terminal {
+            return Ok(());
+        }
+        let names: Vec<_> = before.iter().map(requirements::shown).collect();
+        let question = format!("No longer require {} of agent '{}'?", names.join(", "), request.name);
+        context.input.confirm(&mut context.output, &question).await
+    }
+
+    /// Says what is required now and was not, and the other way round.
+    fn tell_changes(&self, agent: &Agent, output: &mut Output) {
+        match self {
+            Self::Required(before) => Changes::between(before, &agent.required_secrets).tell(output),
+            Self::Unreadable => output.talk(
+                "What this changed of what is required is not known: the token lacks the scope 'agents:read'.",
+            ),
+        }
+    }
+}
+
 fn to_wire(secret: domain::RequiredSecret) -> RequiredSecret {
     let domain::RequiredSecret { name, description, pattern, min_length, optional } = secret;
     RequiredSecret { name, description, pattern, min_length, optional }
 }
 
-fn report(output: &mut Output, answer: DeployAgentResponse) -> Result<(), Failure> {
+fn report(output: &mut Output, answer: DeployAgentResponse, before: &Before) -> Result<(), Failure> {
     let DeployAgentResponse { agent, created } = answer;
     let agent = agent.unwrap_or_default();
     if output.json {
@@ -109,6 +177,9 @@ fn report(output: &mut Output, answer: DeployAgentResponse) -> Result<(), Failur
     } else {
         let verb = if created { "Created" } else { "Updated" };
         output.data(format!("{verb} agent '{}' ({})", agent.name, agent.id))?;
+    }
+    if !created {
+        before.tell_changes(&agent, output);
     }
     let Agent { name, missing_secrets, .. } = agent;
     if !missing_secrets.is_empty() {
@@ -130,8 +201,10 @@ mod tests {
         {
             let captured = Captured::default();
             let answer = DeployAgentResponse { agent: Some(super::super::sample()), created };
-            report(&mut captured.output(), answer).unwrap();
+            let before = Before::Required(super::super::sample().required_secrets);
+            report(&mut captured.output(), answer, &before).unwrap();
             assert_eq!(captured.stdout(), line);
+            assert!(!captured.stderr().contains("required:"), "nothing changed: {}", captured.stderr());
             assert!(captured.stderr().contains("not set: B\n"), "{}", captured.stderr());
         }
     }

@@ -4,6 +4,7 @@ mod delete;
 mod deploy;
 mod get;
 mod list;
+mod requirements;
 mod runner_token;
 
 use clap::Subcommand;
@@ -105,15 +106,7 @@ fn required(secret: &RequiredSecret) -> Value {
 /// An agent for people, in lines.
 fn describe(agent: &Agent) -> String {
     let list = |keys: &[String]| if keys.is_empty() { "-".to_owned() } else { keys.join(", ") };
-    let required: Vec<_> = agent
-        .required_secrets
-        .iter()
-        .map(
-            |secret| {
-                if secret.optional { format!("{} (optional)", secret.name) } else { secret.name.clone() }
-            },
-        )
-        .collect();
+    let required: Vec<_> = agent.required_secrets.iter().map(requirements::shown).collect();
     format!(
         "Name:      {}\nId:        {}\nCommand:   {}\nRequired:  {}\nSet:       {}\nMissing:   {}\n\
          Created:   {}\nUpdated:   {}",

@@ -2,6 +2,7 @@
 
 mod backup;
 mod doctor;
+mod help;
 mod keys;
 mod migrate;
 mod progress;
@@ -15,6 +16,7 @@ use clap::{ArgMatches, Command};
 
 pub(super) use backup::Backup;
 pub(super) use doctor::run as doctor;
+pub(super) use help::shortened;
 pub(super) use keys::{KeysCommand, run as keys};
 pub(super) use migrate::run as migrate;
 pub(super) use restore::Restore;

@@ -13,7 +13,7 @@ use super::{
     Context,
     extract::{Caller, JsonBody, PathOf, Query},
     json::read_agent,
-    openapi::{ReadErrors, WriteErrors},
+    openapi::{AgentsRead, AgentsWrite, ReadErrors, WriteErrors},
 };
 use crate::{
     domain::{Agent, RequiredSecret},
@@ -118,7 +118,7 @@ struct PageBody {
     responses(
         (status = 201, description = "The new agent.", body = AgentBody),
         (status = 200, description = "The updated agent.", body = AgentBody),
-        WriteErrors,
+        WriteErrors<AgentsWrite>,
     ),
 )]
 pub(super) async fn deploy(
@@ -143,7 +143,7 @@ pub(super) async fn deploy(
         ("page_token" = Option<String>, Query, description = "The `next_page_token` of the page before."),
         ("name" = Option<String>, Query, description = "Only the agent of exactly this name."),
     ),
-    responses((status = 200, description = "A page of agents.", body = PageBody), ReadErrors),
+    responses((status = 200, description = "A page of agents.", body = PageBody), ReadErrors<AgentsRead>),
 )]
 pub(super) async fn list(State(context): State<Context>, Caller(call): Caller, query: Query) -> Response {
     let limit = match query.limit() {
@@ -162,7 +162,7 @@ pub(super) async fn list(State(context): State<Context>, Caller(call): Caller, q
 #[utoipa::path(
     get, path = "/v1/agents/{agent_id}", operation_id = "GetAgent", tag = "agents",
     params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX")),
-    responses((status = 200, description = "The agent.", body = AgentBody), ReadErrors),
+    responses((status = 200, description = "The agent.", body = AgentBody), ReadErrors<AgentsRead>),
 )]
 pub(super) async fn get(
     State(context): State<Context>,
@@ -179,7 +179,7 @@ pub(super) async fn get(
 #[utoipa::path(
     delete, path = "/v1/agents/{agent_id}", operation_id = "DeleteAgent", tag = "agents",
     params(("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX")),
-    responses((status = 204, description = "It is gone."), ReadErrors),
+    responses((status = 204, description = "It is gone."), ReadErrors<AgentsWrite>),
 )]
 pub(super) async fn delete(
     State(context): State<Context>,

@@ -7,7 +7,10 @@ use axum::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{extract::Caller, openapi::ReadErrors};
+use super::{
+    extract::Caller,
+    openapi::{ReadErrors, TenantsAll},
+};
 
 /// Who calls.
 #[derive(Serialize, ToSchema)]
@@ -32,7 +35,7 @@ struct UserBody {
 /// Says whose token this is.
 #[utoipa::path(
     get, path = "/v1/auth/validate", operation_id = "WhoAmI", tag = "auth",
-    responses((status = 200, description = "The token is valid.", body = ValidationBody), ReadErrors),
+    responses((status = 200, description = "The token is valid.", body = ValidationBody), ReadErrors<TenantsAll>),
 )]
 pub(super) async fn validate(Caller(call): Caller) -> Response {
     let token = call.principal.token;

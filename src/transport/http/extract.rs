@@ -38,8 +38,21 @@ pub(super) struct Conditions {
     pub(super) idempotency_key: String,
 }
 
+/// Why a header is refused.
+#[derive(Debug, PartialEq, Eq)]
+enum HeaderError {
+    /// It is what HTTP allows, and nothing that is taken here.
+    Fault(Fault),
+    /// HTTP does not allow it in `If-Match`.
+    NoEntityTag,
+}
+
 const IF_MATCH: &str = "if-match";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// How `If-Match` is written, for who has left the quotes out.
+pub(super) const HOW_IF_MATCH_IS_WRITTEN: &str =
+    "If-Match is *, or an entity tag in quotes, as ETag answers it: \"7\"";
 
 /// No agent has this revision: what an entity tag means that is none of ours.
 const NO_REVISION: Revision = Revision(-1);
@@ -135,8 +148,14 @@ impl<S: Sync> FromRequestParts<S> for Conditions {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
-        let if_match = once(&parts.headers, IF_MATCH);
-        let expected_revision = if_match.and_then(|tag| tag.map_or(Ok(None), expected_revision));
+        let if_match = once(&parts.headers, IF_MATCH).map_err(HeaderError::Fault);
+        let expected_revision = match if_match.and_then(|tag| tag.map_or(Ok(None), expected_revision)) {
+            Ok(revision) => Ok(revision),
+            Err(HeaderError::Fault(fault)) => Err(fault),
+            Err(HeaderError::NoEntityTag) => {
+                return Err(refusal(StatusCode::BAD_REQUEST, HOW_IF_MATCH_IS_WRITTEN));
+            }
+        };
         let key = once(&parts.headers, IDEMPOTENCY_KEY);
         let idempotency_key = key.and_then(|key| key.map_or(Ok(String::new()), idempotency_key));
         match (expected_revision, idempotency_key) {
@@ -164,19 +183,26 @@ fn invalid(header: &str) -> Fault {
     Fault::new(header.replace('-', "_"), FaultCode::InvalidHeader)
 }
 
-/// RFC 9110, 13.1.1: `*` matches whatever is there; a tag that is none of ours matches nothing. A list, which
-/// may match what its writer did not look at last, is refused.
-fn expected_revision(if_match: &str) -> Result<Option<Revision>, Fault> {
+/// RFC 9110, 13.1.1: `*` matches whatever is there; a tag that is none of ours, or a weak one, matches nothing. A list,
+/// which may match what its writer did not look at last, is refused.
+fn expected_revision(if_match: &str) -> Result<Option<Revision>, HeaderError> {
     let if_match = if_match.trim();
     if if_match == "*" {
         return Ok(None);
     }
     if if_match.contains(',') {
-        return Err(invalid(IF_MATCH));
+        return Err(HeaderError::Fault(invalid(IF_MATCH)));
     }
-    let tag = if_match.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    let digits = tag.filter(|tag| tag.bytes().all(|b| b.is_ascii_digit()));
-    Ok(Some(digits.and_then(|digits| digits.parse().ok()).map_or(NO_REVISION, Revision)))
+    let tag = opaque_tag(if_match.strip_prefix("W/").unwrap_or(if_match)).ok_or(HeaderError::NoEntityTag)?;
+    let is_ours = if_match.starts_with('"') && tag.bytes().all(|b| b.is_ascii_digit());
+    let revision = tag.parse().ok().filter(|_number| is_ours);
+    Ok(Some(revision.map_or(NO_REVISION, Revision)))
+}
+
+/// What is within the quotes of RFC 9110, 8.8.3.
+fn opaque_tag(text: &str) -> Option<&str> {
+    let tag = text.strip_prefix('"')?.strip_suffix('"')?;
+    tag.bytes().all(|b| matches!(b, b'!' | b'#'..=b'~')).then_some(tag)
 }
 
 /// Given and empty is not the same as not given: whoever sends it believes that a repeat is safe.
@@ -192,15 +218,15 @@ mod tests {
     fn entity_tags_are_revisions() {
         assert_eq!(expected_revision("\"7\""), Ok(Some(Revision(7))));
         assert_eq!(expected_revision("*"), Ok(None));
-        for tag in ["7", "W/\"7\"", "\"x\"", "\"-1\"", "", "\"\""] {
+        for tag in ["W/\"7\"", "\"x\"", "\"-1\"", "\"+7\"", "\"\"", "\"99999999999999999999\""] {
             assert_eq!(expected_revision(tag), Ok(Some(NO_REVISION)), "{tag}");
         }
-        for list in ["\"7\", \"8\"", "\"7\",", "*, \"7\""] {
-            assert_eq!(
-                expected_revision(list),
-                Err(Fault::new("if_match", FaultCode::InvalidHeader)),
-                "{list}"
-            );
+        for list in ["\"7\", \"8\"", "\"7\",", "*, \"7\"", "7, 8"] {
+            let fault = Fault::new("if_match", FaultCode::InvalidHeader);
+            assert_eq!(expected_revision(list), Err(HeaderError::Fault(fault)), "{list}");
+        }
+        for none in ["", "7", "W/7", "w/\"7\"", "\"", "\"7", "7\"", "'7'", "\"7\"8\"", "\"7 8\"", "**"] {
+            assert_eq!(expected_revision(none), Err(HeaderError::NoEntityTag), "{none}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The OpenAPI document: what is not said at the routes themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, marker::PhantomData};
 
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use utoipa::{
 };
 
 use super::examples::{self, ErrorExample};
+use crate::domain::Scope;
 
 /// The answer to every call that was refused or failed.
 #[derive(Serialize, ToSchema)]
@@ -32,11 +33,26 @@ struct ErrorBody {
     details: serde_json::Value,
 }
 
-/// The errors of a call that only reads.
-pub(super) struct ReadErrors;
+/// The errors of a call that only reads, and needs this scope.
+pub(super) struct ReadErrors<N>(PhantomData<N>);
 
-/// The errors of a call that writes.
-pub(super) struct WriteErrors;
+/// The errors of a call that writes, and needs this scope.
+pub(super) struct WriteErrors<N>(PhantomData<N>);
+
+/// The errors of a call that writes, on a condition, and needs this scope.
+pub(super) struct ConditionalErrors<N>(PhantomData<N>);
+
+/// The scope that a call needs. A test holds each to what the service refuses.
+pub(super) trait Needs {
+    const SCOPE: Scope;
+}
+
+pub(super) enum AgentsRead {}
+pub(super) enum AgentsWrite {}
+pub(super) enum SecretsList {}
+pub(super) enum SecretsWrite {}
+/// None for one's own tenant, this one for another.
+pub(super) enum TenantsAll {}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -73,15 +89,41 @@ pub(super) fn serve(document: Bytes) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 
-impl IntoResponses for ReadErrors {
+impl Needs for AgentsRead {
+    const SCOPE: Scope = Scope::AgentsRead;
+}
+
+impl Needs for AgentsWrite {
+    const SCOPE: Scope = Scope::AgentsWrite;
+}
+
+impl Needs for SecretsList {
+    const SCOPE: Scope = Scope::SecretsList;
+}
+
+impl Needs for SecretsWrite {
+    const SCOPE: Scope = Scope::SecretsWrite;
+}
+
+impl Needs for TenantsAll {
+    const SCOPE: Scope = Scope::TenantsAll;
+}
+
+impl<N: Needs> IntoResponses for ReadErrors<N> {
     fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
-        documented(examples::of_reads())
+        documented(examples::of_reads(N::SCOPE))
     }
 }
 
-impl IntoResponses for WriteErrors {
+impl<N: Needs> IntoResponses for WriteErrors<N> {
     fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
-        documented(examples::of_writes())
+        documented(examples::of_writes(N::SCOPE))
+    }
+}
+
+impl<N: Needs> IntoResponses for ConditionalErrors<N> {
+    fn responses() -> BTreeMap<String, RefOr<DocumentedResponse>> {
+        documented(examples::of_conditional_writes(N::SCOPE))
     }
 }
 

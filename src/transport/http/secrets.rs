@@ -15,7 +15,7 @@ use super::{
     Context,
     extract::{Caller, Conditions, JsonBody, PathOf, Query},
     json::SetBody,
-    openapi::{ReadErrors, WriteErrors},
+    openapi::{ConditionalErrors, ReadErrors, SecretsList, SecretsWrite},
 };
 use crate::{
     domain::{Fault, FaultCode, Limits, SecretMetadata, SecretName, SecretValue},
@@ -102,11 +102,11 @@ struct MetadataBody {
     patch, path = "/v1/agents/{agent_id}/secrets", operation_id = "SetSecrets", tag = "secrets",
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
-        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
+        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
     request_body = inline(SetSecretsBody),
-    responses((status = 200, description = "All keys now set.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), WriteErrors),
+    responses((status = 200, description = "All keys now set.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), ConditionalErrors<SecretsWrite>),
 )]
 pub(super) async fn set(
     State(context): State<Context>,
@@ -156,7 +156,7 @@ pub fn set_without_service(body: &[u8]) -> Option<String> {
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
         ("view" = Option<String>, Query, pattern = "^(full|keys)?$", description = "`full` adds the revision and the metadata of each key."),
     ),
-    responses((status = 200, description = "The keys.", body = ListBody, headers(("ETag" = String, description = "The agent's revision."))), ReadErrors),
+    responses((status = 200, description = "The keys.", body = ListBody, headers(("ETag" = String, description = "The agent's revision."))), ReadErrors<SecretsList>),
 )]
 pub(super) async fn list(
     State(context): State<Context>,
@@ -186,10 +186,10 @@ pub(super) async fn list(
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
         ("key" = String, Path, description = "The key, URL-encoded.", example = "ANTHROPIC_API_KEY"),
-        ("If-Match" = Option<String>, Header, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag: a list is refused."),
+        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
-    responses((status = 200, description = "The remaining keys.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), WriteErrors),
+    responses((status = 200, description = "The remaining keys.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), ConditionalErrors<SecretsWrite>),
 )]
 pub(super) async fn delete(
     State(context): State<Context>,

@@ -9,12 +9,14 @@ use std::{
     io::{self, ErrorKind, IoSlice, IsTerminal as _, Write as _},
     mem::MaybeUninit,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _, unix::net::UnixStream},
+    sync::Arc,
 };
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{OFlags, fcntl_getfl},
+    io::Errno,
     net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg},
 };
 
@@ -23,15 +25,19 @@ use crate::cli::{failure::Failure, output::Output};
 /// The bits of a mode that let others than the owner read.
 const OTHERS_READ: u32 = 0o044;
 
-/// The number of an open file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Descriptor(i32);
+/// The number of an open file, and the file as it was when the command line was read: before this process had opened
+/// any of its own, which could have got the number of one that the caller forgot.
+#[derive(Clone, Debug)]
+pub(super) struct Descriptor {
+    number: i32,
+    file: Arc<io::Result<File>>,
+}
 
 /// A file that can be written.
 #[derive(Debug)]
 pub(super) struct EnvFile {
     file: File,
-    descriptor: Descriptor,
+    number: i32,
 }
 
 // === impl Descriptor ===
@@ -43,28 +49,35 @@ impl Descriptor {
     /// Which numbers there are.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
         let number = text.parse().ok().filter(|number| *number == 1 || *number >= 3);
-        number.map(Self).ok_or("the number of an open file descriptor: 1, or 3 and up")
+        number.map(Self::of).ok_or("the number of an open file descriptor: 1, or 3 and up")
     }
 
-    /// The open file behind the number. Sent over a socket by its number, it arrives as a descriptor that is
-    /// owned: nothing else tells the compiler that there is a file at all.
-    fn duplicate(self) -> io::Result<File> {
-        let (here, there) = UnixStream::pair()?;
-        let numbers = [self.0];
-        let message = [ControlMessage::ScmRights(&numbers)];
-        sendmsg::<()>(here.as_raw_fd(), &[IoSlice::new(&[0])], &message, MsgFlags::empty(), None)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut received = RecvAncillaryBuffer::new(&mut space);
-        recvmsg(&there, &mut [io::IoSliceMut::new(&mut [0])], &mut received, RecvFlags::CMSG_CLOEXEC)?;
-        for message in received.drain() {
-            if let RecvAncillaryMessage::ScmRights(mut files) = message
-                && let Some(file) = files.next()
-            {
-                return Ok(File::from(file));
-            }
-        }
-        Err(ErrorKind::NotFound.into())
+    fn of(number: i32) -> Self {
+        Self { number, file: Arc::new(duplicate(number)) }
     }
+}
+
+/// The open file behind the number. Sent over a socket by its number, it arrives as a descriptor that is owned: nothing
+/// else tells the compiler that there is a file at all.
+fn duplicate(number: i32) -> io::Result<File> {
+    let (here, there) = UnixStream::pair()?;
+    if [here.as_raw_fd(), there.as_raw_fd()].contains(&number) {
+        return Err(Errno::BADF.into());
+    }
+    let numbers = [number];
+    let message = [ControlMessage::ScmRights(&numbers)];
+    sendmsg::<()>(here.as_raw_fd(), &[IoSlice::new(&[0])], &message, MsgFlags::empty(), None)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut received = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(&there, &mut [io::IoSliceMut::new(&mut [0])], &mut received, RecvFlags::CMSG_CLOEXEC)?;
+    for message in received.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut files) = message
+            && let Some(file) = files.next()
+        {
+            return Ok(File::from(file));
+        }
+    }
+    Err(ErrorKind::NotFound.into())
 }
 
 // === impl EnvFile ===
@@ -74,15 +87,16 @@ impl EnvFile {
     ///
     /// # Errors
     /// When it is not open for writing, or is a terminal, which would show the values.
-    pub(super) fn open(descriptor: Descriptor, output: &mut Output) -> Result<Self, Failure> {
-        let number = descriptor.0;
+    pub(super) fn open(descriptor: &Descriptor, output: &mut Output) -> Result<Self, Failure> {
+        let Descriptor { number, file } = descriptor;
         let refused = |why: &str| {
             Failure::local(format!("Cannot write to file descriptor {number}: {why}.")).hint(format!(
                 "Open a pipe there, or a file of your own, as in `umask 077; superserve secrets run … \
                  --env-file-fd {number} {number}>FILE`."
             ))
         };
-        let file = descriptor.duplicate().map_err(|error| refused(&error.to_string()))?;
+        let file = file.as_ref().as_ref().map_err(|error| refused(&error.to_string()))?;
+        let file = file.try_clone().map_err(|error| refused(&error.to_string()))?;
         let flags = fcntl_getfl(&file).map_err(|error| refused(&error.to_string()))?;
         if flags & OFlags::ACCMODE == OFlags::RDONLY {
             return Err(refused("it is open for reading"));
@@ -96,7 +110,7 @@ impl EnvFile {
                 "the file behind descriptor {number} can be read by others than its owner: make it with `umask 077`"
             ));
         }
-        Ok(Self { file, descriptor })
+        Ok(Self { file, number: *number })
     }
 
     /// Writes this text, from where the file's own offset is.
@@ -105,7 +119,7 @@ impl EnvFile {
     /// When it cannot be written.
     pub(super) fn write(mut self, text: &str) -> Result<(), Failure> {
         self.write_all(text.as_bytes()).map_err(|error| {
-            Failure::local(format!("Cannot write to file descriptor {}: {error}.", self.descriptor.0))
+            Failure::local(format!("Cannot write to file descriptor {}: {error}.", self.number))
         })
     }
 
@@ -135,14 +149,15 @@ mod tests {
 
     fn open(file: &impl std::os::fd::AsRawFd) -> (Result<EnvFile, Failure>, String) {
         let captured = Captured::default();
-        let opened = EnvFile::open(Descriptor(file.as_raw_fd()), &mut captured.output());
+        let opened = EnvFile::open(&Descriptor::of(file.as_raw_fd()), &mut captured.output());
         (opened, captured.stderr())
     }
 
     #[test]
     fn numbers_of_what_can_be_written() {
-        assert_eq!(Descriptor::parse("3"), Ok(Descriptor(3)));
-        assert_eq!(Descriptor::parse("1"), Ok(Descriptor(1)));
+        for number in [1, 3] {
+            assert_eq!(Descriptor::parse(&number.to_string()).unwrap().number, number);
+        }
         for text in ["0", "2", "-1", "x", "", "3>", "99999999999"] {
             assert!(Descriptor::parse(text).is_err(), "{text}");
         }
@@ -199,7 +214,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let failure = open(&File::open(file.path()).unwrap()).0.unwrap_err();
         assert!(failure.to_string().contains("it is open for reading"), "{failure}");
-        let failure = EnvFile::open(Descriptor(9_999), &mut Captured::default().output()).unwrap_err();
+        let failure = EnvFile::open(&Descriptor::of(9_999), &mut Captured::default().output()).unwrap_err();
         assert!(failure.to_string().contains("Cannot write to file descriptor 9999: "), "{failure}");
         assert!(failure.to_string().contains("umask 077"), "{failure}");
     }

@@ -18,6 +18,7 @@ mod format;
 mod group;
 mod inherit;
 mod launch;
+mod patience;
 mod resolve;
 mod signals;
 mod terminal;
@@ -50,7 +51,8 @@ use env_file::{Descriptor, EnvFile};
 use format::Format;
 use inherit::{Inheritance, Inherited};
 pub(crate) use launch::{LAUNCH, Launch};
-use resolve::{Resolver, Values, not_run, within};
+use patience::patiently;
+use resolve::{Plan, Resolver, Values, not_run};
 
 /// The most of a host's name that becomes part of a run's.
 const MAX_HOST_CHARS: usize = 64;
@@ -69,7 +71,7 @@ pub(crate) struct RunCommand {
     run_id: Option<RunId>,
     #[command(flatten)]
     inheritance: Inheritance,
-    /// How long to try, until the command is started: seconds, or 90s, 5m
+    /// How long to try until the command is started, also while there is no server yet: seconds, or 90s, 5m
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_timeout)]
     timeout: Duration,
     /// Stay, and start the command again when a value changes; the token needs `secrets:list` too
@@ -125,7 +127,7 @@ impl RunCommand {
     /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         shield().map_err(not_run)?;
-        if let Some(descriptor) = self.env_file_fd {
+        if let Some(descriptor) = &self.env_file_fd {
             return self.write(descriptor, client, context).await.map_err(not_run);
         }
         if self.watch {
@@ -139,20 +141,20 @@ impl RunCommand {
 
     /// The values; no connection of ours stays open in the command.
     async fn resolve(&self, client: &ClientArgs, context: &mut Context) -> Result<Values, Failure> {
-        let resolved = async { self.resolver(client, context).await?.resolve().await };
-        Ok(within(self.timeout, resolved).await?.values)
+        let plan = self.plan(client, context)?;
+        let resolve = async || Resolver::connect(&plan, &self.only).await?.resolve().await;
+        Ok(patiently(self.timeout, &mut context.output, resolve).await?.values)
     }
 
-    async fn resolver(&self, client: &ClientArgs, context: &mut Context) -> Result<Resolver, Failure> {
+    fn plan(&self, client: &ClientArgs, context: &mut Context) -> Result<Plan, Failure> {
         let run_id = self.run_id.clone().map_or_else(new_run_id, Ok)?;
-        let agent = self.agent.resolve(context)?;
-        Resolver::connect(&agent, &run_id, &self.only, client, context).await
+        Plan::make(&self.agent, run_id, client, context)
     }
 
     /// Looks at the file first: what cannot be written is not handed out.
     async fn write(
         &self,
-        descriptor: Descriptor,
+        descriptor: &Descriptor,
         client: &ClientArgs,
         context: &mut Context,
     ) -> Result<Exit, Failure> {
@@ -164,8 +166,9 @@ impl RunCommand {
 
     async fn supervise(&self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         let mut signals = signals::Signals::listen().map_err(not_run)?;
-        let prepared = async {
-            let resolver = self.resolver(client, context).await?;
+        let plan = self.plan(client, context).map_err(not_run)?;
+        let prepare = async || {
+            let resolver = Resolver::connect(&plan, &self.only).await?;
             // A token that may not watch is found out before anything is started
             let stream = resolver.watch().await?;
             let first = resolver.resolve().await?;
@@ -174,7 +177,7 @@ impl RunCommand {
         let (resolver, stream, first) = tokio::select! {
             biased;
             signal = signals.next_deadly() => return Ok(Exit::of_signal(signal.as_raw())),
-            prepared = within(self.timeout, prepared) => prepared.map_err(not_run)?,
+            prepared = patiently(self.timeout, &mut context.output, prepare) => prepared.map_err(not_run)?,
         };
         let changes = changes::Changes::new(&resolver, stream, first.revision);
         watch::Supervisor { command: &self.command, inheritance: &self.inheritance, grace: self.grace }
@@ -246,7 +249,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_fails_before_the_start_has_a_code_of_its_own() {
-        let args = ["--api-url", "http://127.0.0.1:1", "secrets", "run", "a", "--", "true"];
+        let args = ["--api-url", "http://127.0.0.1:1", "secrets", "run", "a", "--timeout", "1", "--", "true"];
         let logged_out = superserve(&args, [], b"").await;
         assert_eq!(logged_out.code, 125, "{}", logged_out.stderr);
         let unreachable = superserve(&args, [("SUPERSERVE_TOKEN", "a.b.c")], b"").await;

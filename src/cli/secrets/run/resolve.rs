@@ -1,19 +1,18 @@
 //! Asks for the values.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use tonic::Streaming;
 use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        agent::AgentRef,
+        agent::{AgentArgument, AgentRef},
         client::{Client, NamedAgent},
         context::Context,
         failure::{Exit, Failure},
-        input::interruptible,
         refusal,
-        settings::ClientArgs,
+        settings::{ClientArgs, FoundToken, Server},
     },
     client,
     domain::{RunId, SecretName},
@@ -29,6 +28,14 @@ pub(super) struct Resolved {
     pub(super) revision: i64,
     /// All that was asked for.
     pub(super) values: Values,
+}
+
+/// Whose values are resolved, by whom and where: all that is known before there is a connection.
+pub(super) struct Plan {
+    server: Server,
+    token: FoundToken,
+    agent: AgentRef,
+    run_id: RunId,
 }
 
 /// Resolves for one run, as often as it is asked.
@@ -63,18 +70,23 @@ pub(super) fn not_run(failure: Failure) -> Failure {
     }
 }
 
-/// Waits for so long and no longer.
-///
-/// # Errors
-/// When it takes longer.
-pub(super) async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_elapsed| {
-        let sentence = format!("The server did not answer within {} s (--timeout).", limit.as_secs());
-        Err(Failure::new(Exit::Server, sentence).because(refusal::TIMED_OUT))
-    })
+// === impl Plan ===
+
+impl Plan {
+    /// Reads settings and files, and tells of them: once, however often a connection is tried.
+    ///
+    /// # Errors
+    /// When nobody is logged in, or no agent is named.
+    pub(super) fn make(
+        agent: &AgentArgument,
+        run_id: RunId,
+        client: &ClientArgs,
+        context: &mut Context,
+    ) -> Result<Self, Failure> {
+        let agent = agent.resolve(context)?;
+        let (server, token) = context.destination(client)?;
+        Ok(Self { server, token, agent, run_id })
+    }
 }
 
 // === impl Resolver ===
@@ -84,14 +96,9 @@ impl Resolver {
     ///
     /// # Errors
     /// When the server cannot be reached or there is no such agent.
-    pub(super) async fn connect(
-        agent: &AgentRef,
-        run_id: &RunId,
-        only: &[SecretName],
-        client: &ClientArgs,
-        context: &mut Context,
-    ) -> Result<Self, Failure> {
-        let client = context.connect(client).await?;
+    pub(super) async fn connect(plan: &Plan, only: &[SecretName]) -> Result<Self, Failure> {
+        let Plan { server, token, agent, run_id } = plan;
+        let client = Client::connect(server, token).await?;
         let NamedAgent { id, shown } = agent.find(&client).await?;
         let request = ResolveSecretsRequest {
             agent_id: id,
@@ -107,9 +114,9 @@ impl Resolver {
     /// # Errors
     /// [`Exit::Missing`] when required secrets are; when the server refuses or fails.
     pub(super) async fn resolve(&self) -> Result<Resolved, Failure> {
-        let answer = interruptible(self.client.resolve(self.request.clone())).await?;
+        let answer = self.client.resolve(self.request.clone()).await;
         let client::Resolved { revision, values, not_modified: _ } =
-            answer.map_err(|error| self.advise(error.into(), "secrets:resolve"))?;
+            answer.map_err(|failure| self.advise(failure, "secrets:resolve"))?;
         let values = values.into_iter().map(|(key, value)| (key, value.into_exposed())).collect();
         Ok(Resolved { revision, values })
     }
