@@ -21,7 +21,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-pub use crate::{service::Rewrapping as AgentsRewrapped, telemetry::init as start_log};
+pub use crate::{
+    service::Rewrapping as AgentsRewrapped,
+    telemetry::{init as start_log, set_level as set_log_level},
+};
 pub use backup::{BackedUp, BackupError, Held, Origin, Restored, Target, backup, restore};
 pub use doctor::{Finding, Verdict, examine};
 pub use error::StartError;

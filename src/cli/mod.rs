@@ -142,7 +142,7 @@ enum Asked {
     /// A shell wants to know what may stand at a place of this line.
     Completions { shell: String, line: Vec<OsString> },
     /// A command.
-    Command(Box<Cli>),
+    Command { cli: Box<Cli>, line: Vec<OsString> },
 }
 
 // === impl Invocation ===
@@ -185,16 +185,17 @@ fn understand(args: impl IntoIterator<Item = OsString>, context: &mut Context) -
     if let Some(shell) = complete::asked(context) {
         return Ok(Asked::Completions { shell, line: args });
     }
-    parse(args, context).map(|cli| Asked::Command(Box::new(cli)))
+    let cli = parse(args.clone(), context)?;
+    Ok(Asked::Command { cli: Box::new(cli), line: args })
 }
 
 async fn answer(asked: Asked, context: &mut Context) -> Exit {
-    let cli = match asked {
+    let (cli, line) = match asked {
         Asked::Completions { shell, line } => return complete::run(shell, line, context).await,
-        Asked::Command(cli) => *cli,
+        Asked::Command { cli, line } => (*cli, line),
     };
     context.output.json = cli.client.json;
-    match dispatch(cli, context).await {
+    match dispatch(cli, &line, context).await {
         Ok(exit) => exit,
         Err(failure) => {
             context.output.failure(&failure);
@@ -225,10 +226,21 @@ fn parse(args: Vec<OsString>, context: &mut Context) -> Result<Cli, Exit> {
     parsed.map_err(|error| usage::report(&error, &mut context.output))
 }
 
-async fn dispatch(cli: Cli, context: &mut Context) -> Result<Exit, Failure> {
+/// The settings of a server as they are now: their files may have become others since it was called. `None` if they
+/// cannot be used any more.
+fn serve_settings(line: &[OsString], context: &Context) -> Option<ServeSettings> {
+    let command = operator::layered(tree(), line, &context.environment).ok()?;
+    let matches = command.try_get_matches_from(line).ok()?;
+    let Command::Serve(settings) = Cli::from_arg_matches(&matches).ok()?.command else { return None };
+    Some(*settings)
+}
+
+async fn dispatch(cli: Cli, line: &[OsString], context: &mut Context) -> Result<Exit, Failure> {
     let Cli { client, command } = cli;
     match command {
-        Command::Serve(settings) => operator::serve(*settings, context).await,
+        Command::Serve(settings) => {
+            operator::serve(*settings, |context| serve_settings(line, context), context).await
+        }
         Command::Migrate(settings) => operator::migrate(&settings, context).await,
         Command::Backup(command) => command.run(context).await,
         Command::Restore(command) => command.run(context).await,

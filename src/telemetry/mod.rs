@@ -14,13 +14,13 @@ use std::{
     fmt,
     io::{self, Write as _},
     panic,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 use tokio::task::futures::TaskLocalFuture;
 use tracing::Level;
 use tracing_subscriber::{
-    Layer as _,
+    Layer as _, Registry,
     field::RecordFields,
     filter::{LevelFilter, Targets},
     fmt::{
@@ -28,6 +28,7 @@ use tracing_subscriber::{
         format::{DefaultFields, Writer},
     },
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
@@ -61,6 +62,9 @@ pub struct Config {
 /// What a process has told goes here.
 static LINES: OnceLock<Lines> = OnceLock::new();
 
+/// From which level on it is told.
+static LEVEL: OnceLock<Mutex<(Level, reload::Handle<Targets, Registry>)>> = OnceLock::new();
+
 tokio::task_local! {
     /// The request that this task answers. A span would say it too, and be made, entered and closed for each call,
     /// though hardly any is told of on its way.
@@ -72,9 +76,7 @@ tokio::task_local! {
 /// # Errors
 /// If the system has no thread for it.
 pub fn init(config: Config) -> io::Result<()> {
-    let filter = Targets::new()
-        .with_default(LevelFilter::from_level(config.level.min(Level::WARN)))
-        .with_target("superserve", config.level);
+    let (filter, handle) = reload::Layer::new(from_level(config.level));
     let lines = LINES.get_or_init(Lines::default);
     let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone());
     let layer = match config.format {
@@ -86,8 +88,35 @@ pub fn init(config: Config) -> io::Result<()> {
     // Fails only if there is a log already: in a test that starts several servers in one process
     if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
         lines.write_to(io::stderr())?;
+        let _first = LEVEL.set(Mutex::new((config.level, handle)));
     }
     Ok(())
+}
+
+/// Tells from this level on, from now on. Where that is another one the log says so.
+pub fn set_level(level: Level) {
+    let Some(held) = LEVEL.get() else { return };
+    let (now, filter) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = std::mem::replace(now, level);
+    if before == level {
+        return;
+    }
+    let tell = || tracing::info!(%before, %level, "the log has another level");
+    let is_told = tracing::enabled!(Level::INFO);
+    if is_told {
+        tell();
+    }
+    // Fails only where the log is gone
+    let _set = filter.reload(from_level(level));
+    if !is_told {
+        tell();
+    }
+}
+
+fn from_level(level: Level) -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::from_level(level.min(Level::WARN)))
+        .with_target("superserve", level)
 }
 
 /// Waits until what was told is written, unless nobody takes it.

@@ -9,6 +9,7 @@ use std::{
 use crate::harness::{
     Database,
     cli::Cli,
+    eventually,
     pki::Authority,
     server::{Server, Setup},
 };
@@ -185,4 +186,34 @@ fn https_is_spoken_with_whom_the_client_trusts() {
     let plain = format!("http://127.0.0.1:{}", server.address().port());
     let refused = trusting.run(&["whoami", "--api-url", &plain]).failed(2);
     assert!(refused.starts_with(&format!("error: Cannot reach the server at {plain}: ")), "{refused}");
+}
+
+/// By SIGHUP, and back: nobody has to restart a server that is in trouble to see more of it.
+#[tokio::test]
+async fn a_running_server_takes_over_the_level_of_its_log() {
+    let setup = Server::with(Database::Sqlite);
+    let toml = setup.data_dir().join("settings.toml");
+    fs::write(&toml, "log-level = \"info\"\n").unwrap();
+    let server = setup.arg(&format!("--config={}", toml.display())).start();
+    let refused = async || {
+        let before = server.log().len();
+        assert_eq!(server.rest().anonymous().get("/v1/agents").send().await.status, 401);
+        // Its line comes after whatever else is told of it
+        eventually("its line", async || server.log()[before..].contains("\"request\"").then_some(())).await;
+        server.log()[before..].contains("a call was refused")
+    };
+    let becomes = async |settings: &str, word: &str| {
+        fs::write(&toml, settings).unwrap();
+        let before = server.log().len();
+        server.signal_to_reload();
+        eventually(word, async || server.log()[before..].contains(word).then_some(())).await;
+    };
+    assert!(!refused().await);
+
+    becomes("log-level = \"debug\"\n", "the log has another level").await;
+    assert!(refused().await, "{}", server.log());
+    becomes("log-level = \"loud\"\n", "the settings cannot be used any more").await;
+    assert!(refused().await, "it stays as it was");
+    becomes("log-level = \"info\"\n", "the log has another level").await;
+    assert!(!refused().await);
 }

@@ -12,8 +12,13 @@ use crate::{
     config::ServeSettings,
 };
 
-/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has keyring, certificates and identities read again.
-pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) -> Result<Exit, Failure> {
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP has keyring, certificates and identities read again, and of the
+/// settings, as `now` says they are, the log's level.
+pub(in crate::cli) async fn run(
+    settings: ServeSettings,
+    now: impl Fn(&Context) -> Option<ServeSettings>,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
     close_memory().and_then(|()| keep_pages_small()).map_err(|error| failed(&error))?;
     app::start_log(settings.log()).map_err(|error| failed(&error))?;
     let (encrypted, shows_token) = (settings.is_encrypted(), settings.shows_admin_token());
@@ -29,7 +34,7 @@ pub(in crate::cli) async fn run(settings: ServeSettings, context: &mut Context) 
         started = Box::pin(app::start(config)) => started.map_err(|error| failed(&error))?,
     };
     greet(&running, encrypted, shows_token, &mut context.output);
-    wait_for_end(&running, hangups, ends).await;
+    wait_for_end(&running, hangups, ends, || now(context)).await;
     running.stop().await;
     Ok(Exit::Fine)
 }
@@ -101,9 +106,20 @@ fn greet(running: &Running, encrypted: bool, shows_token: bool, output: &mut Out
     ));
 }
 
-async fn wait_for_end(running: &Running, mut hangups: Signal, mut ends: Ends) {
+async fn wait_for_end(
+    running: &Running,
+    mut hangups: Signal,
+    mut ends: Ends,
+    now: impl Fn() -> Option<ServeSettings>,
+) {
     let reloading = async {
         while hangups.recv().await.is_some() {
+            if let Some(settings) = now() {
+                app::set_log_level(settings.log().level);
+            } else {
+                let doctor = "superserve doctor";
+                tracing::warn!(see = doctor, "the settings cannot be used any more: the log stays as it is");
+            }
             running.reload().await;
         }
     };
