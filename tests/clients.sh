@@ -10,32 +10,10 @@ languages=("${@:3}")
 if [[ ${#languages[@]} -eq 0 ]]; then
   languages=(rust python go typescript)
 fi
-work=$(mktemp -d)
-server=
-finish() {
-  if [[ -n $server ]]; then
-    kill "$server" 2>/dev/null || true
-    wait "$server" 2>/dev/null || true
-  fi
-  rm -rf "$work"
-}
-trap finish EXIT
+. tests/server.sh
 
-SUPERSERVE_TOKEN=$("$binary" tokens generate)
-export SUPERSERVE_TOKEN
-SUPERSERVE_BOOTSTRAP_TOKEN=$SUPERSERVE_TOKEN "$binary" serve --data-dir "$work/data" --rate-limit 2 \
-  --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format json >"$work/log" 2>&1 &
-server=$!
-address=
-for _ in $(seq 300); do
-  address=$(sed -n '/"message":"listening"/s/.*"address":"\([^"]*\)".*/\1/p' "$work/log")
-  if [[ -n $address ]]; then break; fi
-  sleep 0.1
-done
-if [[ -z $address ]]; then
-  cat "$work/log" >&2
-  exit 1
-fi
+start_server "$binary" --rate-limit 2
+export SUPERSERVE_TOKEN=$token
 export SUPERSERVE_API_URL=http://$address
 export ANTHROPIC_API_KEY=sk-ant-sentinel
 
@@ -97,7 +75,4 @@ typescript() (
 for language in "${languages[@]}"; do
   "$language"
 done
-if grep -E '"level":"ERROR"|panicked' "$work/log"; then
-  echo "the server has logged an error" >&2
-  exit 1
-fi
+server_is_well
