@@ -65,7 +65,7 @@ use context::Context;
 use failure::{Exit, Failure};
 use settings::ClientArgs;
 
-use crate::config::{ServeSettings, StorageSettings};
+use crate::config::{Environment, ServeSettings, StorageSettings};
 
 /// The secrets service for AI agents: server, operator's tool and client
 #[derive(Parser, Debug)]
@@ -226,20 +226,25 @@ fn parse(args: Vec<OsString>, context: &mut Context) -> Result<Cli, Exit> {
     parsed.map_err(|error| usage::report(&error, &mut context.output))
 }
 
-/// The settings of a server as they are now: their files may have become others since it was called. `None` if they
-/// cannot be used any more.
-fn serve_settings(line: &[OsString], context: &Context) -> Option<ServeSettings> {
-    let command = operator::layered(tree(), line, &context.environment).ok()?;
-    let matches = command.try_get_matches_from(line).ok()?;
-    let Command::Serve(settings) = Cli::from_arg_matches(&matches).ok()?.command else { return None };
-    Some(*settings)
+/// The settings of a server as they are now: their files may have become others since it was called.
+///
+/// # Errors
+/// Why they cannot be used any more.
+fn serve_settings(line: &[OsString], environment: &Environment) -> Result<ServeSettings, String> {
+    let command = operator::layered(tree(), line, environment).map_err(|error| error.to_string())?;
+    let parsed = command.try_get_matches_from(line).and_then(|matches| Cli::from_arg_matches(&matches));
+    let Command::Serve(settings) = parsed.map_err(|error| usage::sentence(&error))?.command else {
+        return Err("it was not called to serve".to_owned());
+    };
+    Ok(*settings)
 }
 
 async fn dispatch(cli: Cli, line: &[OsString], context: &mut Context) -> Result<Exit, Failure> {
     let Cli { client, command } = cli;
     match command {
         Command::Serve(settings) => {
-            operator::serve(*settings, |context| serve_settings(line, context), context).await
+            let (line, environment) = (line.to_vec(), context.environment.clone());
+            operator::serve(*settings, move || serve_settings(&line, &environment), context).await
         }
         Command::Migrate(settings) => operator::migrate(&settings, context).await,
         Command::Backup(command) => command.run(context).await,

@@ -22,6 +22,8 @@ pub(crate) const UNAUTHENTICATED: &str = "UNAUTHENTICATED";
 pub(crate) const PERMISSION_DENIED: &str = "PERMISSION_DENIED";
 /// Reason of a failure, of this side's own: there is no connection.
 pub(crate) const UNREACHABLE: &str = "UNREACHABLE";
+/// TLS with the server did not come about.
+pub(crate) const NOT_TRUSTED: &str = "NOT_TRUSTED";
 /// Reason of a failure: the server answers that it cannot answer now.
 pub(crate) const UNAVAILABLE: &str = "UNAVAILABLE";
 /// Reason of a failure, of this side's own: no answer came in time.
@@ -90,8 +92,14 @@ fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
     let is_refused = causes(cause).any(|cause| {
         cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::ConnectionRefused)
     });
+    // Who is there is not the server, or not one that is trusted: that does not pass by itself
+    let is_stranger = causes(cause).any(|cause| {
+        let wrapped = cause.downcast_ref().and_then(io::Error::get_ref);
+        cause.is::<rustls::Error>()
+            || wrapped.is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
+    });
     Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {}.", chain(cause)))
-        .because(UNREACHABLE)
+        .because(if is_stranger { NOT_TRUSTED } else { UNREACHABLE })
         .hint(if is_refused {
             "Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL."
         } else {

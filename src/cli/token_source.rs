@@ -37,16 +37,16 @@ impl TokenSource {
         }
     }
 
-    /// What to do where the server at `url` does not know it, or not any more. What would be used instead is not advised
-    /// while this one goes before it.
+    /// What to do where the server at `url` does not know it, or not any more. Which one comes next is for `whoami` to say:
+    /// there may be several.
     pub(super) fn advise(&self, url: &str) -> String {
         let it = self.tell();
         match self {
             Self::Variable(variable) => format!(
-                "{it} Put one there that {url} knows, or unset {variable} for the one that `superserve login` keeps."
+                "{it} Put one there that {url} knows, or unset {variable}: `superserve whoami` says which is used then."
             ),
             Self::File { variable, .. } => format!(
-                "{it} Write one there that {url} knows, or unset {variable} for the one that `superserve login` keeps."
+                "{it} Write one there that {url} knows, or unset {variable}: `superserve whoami` says which is used then."
             ),
             Self::Kept(_) => format!("{it} Log in at {url} again, with `superserve login`."),
             Self::Given => format!("{it} Nothing was kept. Is it one of {url}?"),
@@ -62,7 +62,7 @@ mod tests {
     fn each_source_is_named_and_can_be_mended() {
         let file = TokenSource::File { variable: "V_FILE".to_owned(), path: "a/token".into() };
         for (source, is, does) in [
-            (TokenSource::Variable("V"), "in V.", "unset V for"),
+            (TokenSource::Variable("V"), "in V.", "unset V: "),
             (file, "in a/token, which V_FILE names.", "Write one there that http://a knows, or unset V_FILE"),
             (TokenSource::Kept("/h/auth.json".into()), "in /h/auth.json, where", "Log in at http://a again"),
             (TokenSource::Given, "just given", "one of http://a?"),

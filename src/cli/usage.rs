@@ -26,7 +26,7 @@ pub(super) fn report(error: &Error, output: &mut Output) -> Exit {
         let _said = output.help(&error.render(), false);
         return Exit::Local;
     }
-    output.error(&sentence(kind, error));
+    output.error(&sentence(error));
     if let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) {
         let usage = usage.to_string();
         let takes_command = usage.contains("-- <COMMAND>");
@@ -42,8 +42,10 @@ pub(super) fn report(error: &Error, output: &mut Output) -> Exit {
     Exit::Local
 }
 
+/// What the parser has not understood, without a word that may be a value.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the parser may learn to fail in more ways")]
-fn sentence(kind: ErrorKind, error: &Error) -> String {
+pub(super) fn sentence(error: &Error) -> String {
+    let kind = error.kind();
     let ours = known(error, ContextKind::InvalidArg).unwrap_or_else(|| "an argument".to_owned());
     let suggestion = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand]
         .into_iter()

@@ -10,7 +10,7 @@ use crate::transport::listener::ListenerConfig;
 /// What clients may do to connections.
 #[derive(Args, Debug)]
 pub(super) struct ConnectionSettings {
-    /// Most connections at a time; beyond that, who has the most loses one to who has fewer, and others are closed
+    /// Most connections at a time; beyond that, who has the most loses one to who has fewer, and other new ones are closed
     #[arg(long, env = "SUPERSERVE_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = positive)]
     max_connections: usize,
     /// Most connections at a time from one address (an IPv6 /64 is one), such as a proxy's; more are closed; 0 for no limit

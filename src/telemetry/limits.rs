@@ -25,6 +25,8 @@ pub enum Limit {
     Connections,
     /// Connections of one address.
     SourceConnections,
+    /// Connections, in all: those that were asked to go for others.
+    Crowded,
     /// Streams that need no token.
     OpenStreams,
     /// Watches.
@@ -67,7 +69,7 @@ struct Kind {
 
 impl Limit {
     /// All limits.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Concurrency,
         Self::Load,
         Self::TenantShare,
@@ -76,6 +78,7 @@ impl Limit {
         Self::FailedAuth,
         Self::Connections,
         Self::SourceConnections,
+        Self::Crowded,
         Self::OpenStreams,
         Self::Watches,
         Self::Untaken,
@@ -94,6 +97,7 @@ impl Limit {
             Self::FailedAuth => "failed_auth",
             Self::Connections => "connections",
             Self::SourceConnections => "source_connections",
+            Self::Crowded => "crowded",
             Self::OpenStreams => "open_streams",
             Self::Watches => "watches",
             Self::Untaken => "untaken",

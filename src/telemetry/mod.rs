@@ -93,7 +93,7 @@ pub fn init(config: Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells from this level on, from now on. Where that is another one the log says so.
+/// Tells from this level on, from now on. Where that is another one the log says so, if `info` is told before or after.
 pub fn set_level(level: Level) {
     let Some(held) = LEVEL.get() else { return };
     let (now, filter) = &mut *held.lock().unwrap_or_else(PoisonError::into_inner);

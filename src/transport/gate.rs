@@ -124,7 +124,6 @@ impl Gate {
                 take_the_rest(request).await;
                 return Err(refused);
             }
-            self.room_for_answer(&request)?;
             let request = self.at_place(request, place.as_ref())?;
             Ok(until_its_end(handle(request).await, open_stream))
         };
@@ -151,6 +150,7 @@ impl Gate {
     /// calls that may be under way, none is for a tenant that has its share of them.
     fn at_place(&self, request: Request, place: Option<&Arc<Place>>) -> Result<Request, Error> {
         let Some(place) = place else { return Ok(request) };
+        self.room_for_answer(&request)?;
         if let Some(call) = request.extensions().get::<Call>() {
             let tenant = call.tenant().as_str();
             self.load.note(place, request.headers(), tenant);

@@ -216,6 +216,16 @@ fn a_run_waits_for_a_server_that_is_not_there_yet() {
         server.terminate();
         *behind.lock().unwrap() = None;
     }
+    // It is asked to end while it waits: as process 1, a signal that it did not listen for would not end it
+    let errors = runner.home().join("errors");
+    let mut command = runner.command(BINARY, &["secrets", "run", "demo", "--", "true"]);
+    command.stderr(fs::File::create(&errors).unwrap());
+    let mut waiting = Running::start(command);
+    wait_for("the word that it waits", || {
+        fs::read_to_string(&errors).unwrap().contains("Trying again").then_some(())
+    });
+    terminate(&waiting.0);
+    assert_eq!(end(&mut waiting).code(), Some(143), "it has heard it");
 }
 
 /// Writes a line to a command that repeats it, and waits for it.

@@ -54,7 +54,7 @@ fn a_token_is_made_used_and_revoked() {
     assert!(matches!(unknown.code, 1 | 2) && unknown.stdout.is_empty(), "{}", unknown.stderr);
     let tokens = admin.run(&["tokens", "generate"]).done();
     let unknown = ci.env("SUPERSERVE_TOKEN", tokens.trim_end()).run(&["whoami"]).failed(2);
-    assert!(unknown.contains("superserve login") && !unknown.contains("ss_"), "{unknown}");
+    assert!(unknown.contains("superserve whoami") && !unknown.contains("ss_"), "{unknown}");
 }
 
 #[test]
@@ -134,11 +134,11 @@ fn whom_the_server_does_not_know_is_told_which_token_to_replace() {
     );
     // Each goes before what is kept, so that a login alone would not help
     let cli = cli.env("SUPERSERVE_API_KEY", unknown.trim_end());
-    let instead = "for the one that `superserve login` keeps.";
+    let instead = "`superserve whoami` says which is used then.";
     refused(
         &cli,
         &format!(
-            "It is the one in SUPERSERVE_API_KEY. Put one there that {url} knows, or unset SUPERSERVE_API_KEY \
+            "It is the one in SUPERSERVE_API_KEY. Put one there that {url} knows, or unset SUPERSERVE_API_KEY: \
              {instead}"
         ),
     );
@@ -148,7 +148,7 @@ fn whom_the_server_does_not_know_is_told_which_token_to_replace() {
         &cli,
         &format!(
             "It is the one in ./token, which SUPERSERVE_TOKEN_FILE names. Write one there that {url} knows, or \
-             unset SUPERSERVE_TOKEN_FILE {instead}"
+             unset SUPERSERVE_TOKEN_FILE: {instead}"
         ),
     );
     // And so is who has cut a character off it

@@ -4,6 +4,8 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
+    thread,
 };
 
 use crate::harness::{
@@ -173,6 +175,8 @@ fn https_is_spoken_with_whom_the_client_trusts() {
     assert!(
         cli.run(&["whoami"]).failed(2).starts_with(&format!("error: Cannot reach the server at {url}: "))
     );
+    let run = cli.run(&["secrets", "run", "demo", "--", "true"]).failed(125);
+    assert!(!run.contains("Trying again"), "that does not pass: {run}");
     let (ca, stranger) = (authority.path("ca.pem"), Authority::new().path("ca.pem"));
     assert!(cli.run(&["whoami", "--ca-cert", &ca]).done().starts_with("Token:"));
     let trusting = cli.env("SUPERSERVE_CA_CERT", &ca);
@@ -212,8 +216,26 @@ async fn a_running_server_takes_over_the_level_of_its_log() {
 
     becomes("log-level = \"debug\"\n", "the log has another level").await;
     assert!(refused().await, "{}", server.log());
-    becomes("log-level = \"loud\"\n", "the settings cannot be used any more").await;
+    becomes("log-level = \"loud\"\n", "settings cannot be used any more").await;
+    assert!(server.log().contains("--log-level"), "and why: {}", server.log());
     assert!(refused().await, "it stays as it was");
     becomes("log-level = \"info\"\n", "the log has another level").await;
     assert!(!refused().await);
+}
+
+/// A file on a system that does not answer is one, too.
+#[test]
+fn a_file_that_cannot_be_read_again_keeps_no_server_from_its_end() {
+    let setup = Server::with(Database::Sqlite);
+    let pipe = setup.data_dir().join("settings.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let once = thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::write(pipe, "log-level = \"info\"\n").unwrap()
+    });
+    let mut server = setup.arg(&format!("--config={}", pipe.display())).start();
+    once.join().unwrap();
+
+    server.signal_to_reload();
+    server.terminate();
 }

@@ -12,6 +12,7 @@ use prost::Message as _;
 use serde_json::json;
 use superserve::proto::v1::ResolveSecretsRequest;
 use tokio::{net::TcpStream, task::JoinSet};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Database, eventually, grpc_web::frame, server::Server, steps};
 
@@ -129,4 +130,25 @@ async fn what_one_caller_leaves_refuses_nobody_else() {
         held.push((connections, answers));
     }
     assert!(refused > 100, "{refused} of 500 are refused");
+}
+
+/// The document of the API needs no token, and is the same memory for all.
+#[tokio::test]
+async fn what_needs_no_token_is_left_by_nobody() {
+    let server = Server::with(Database::Sqlite).arg("--max-untaken-bytes=1048576").start();
+    let (mut clients, mut left) = (JoinSet::new(), Vec::new());
+    for _ in 0..5 {
+        let requests = connect(&server, &mut clients).await;
+        for _ in 0..A_CONNECTION - 1 {
+            let request = http::Request::get("http://x/openapi.json").body(()).unwrap();
+            let (answer, _sent) =
+                requests.clone().ready().await.unwrap().send_request(request, true).unwrap();
+            let answer = answer.await.expect("an answer");
+            assert_eq!(answer.status(), 200);
+            left.push(answer);
+        }
+    }
+    let mut health = HealthClient::new(server.grpc().await.channel());
+    health.check(HealthCheckRequest::default()).await.expect("probes are answered");
+    assert_eq!(server.rest().get("/v1/agents").send().await.status, 200);
 }

@@ -90,6 +90,9 @@ async fn two_addresses_with_all_connections_keep_nobody_out() {
     let went = timeout(LIMIT, clients.join_next()).await.expect("one of them has to go for it");
     assert!(went.unwrap().unwrap().is_ok(), "with a goodbye");
     let metrics = server.ops().get("/metrics").send().await.text();
-    assert!(metrics.contains("superserve_refused_total{limit=\"connections\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("superserve_refused_total{limit=\"crowded\"} 1\n"), "{metrics}");
     assert!(clients.try_join_next().is_none(), "no other");
+    let log = server.log();
+    let told = log.lines().find(|line| line.contains("has to give some back")).expect("whose it was");
+    assert!(told.contains("127.0.0.2") || told.contains("127.0.0.3"), "{told}");
 }

@@ -1,6 +1,6 @@
 //! `superserve serve`.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use crate::{
 /// settings, as `now` says they are, the log's level.
 pub(in crate::cli) async fn run(
     settings: ServeSettings,
-    now: impl Fn(&Context) -> Option<ServeSettings>,
+    now: impl Fn() -> Result<ServeSettings, String> + Send + Sync + 'static,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
     close_memory().and_then(|()| keep_pages_small()).map_err(|error| failed(&error))?;
@@ -34,7 +34,7 @@ pub(in crate::cli) async fn run(
         started = Box::pin(app::start(config)) => started.map_err(|error| failed(&error))?,
     };
     greet(&running, encrypted, shows_token, &mut context.output);
-    wait_for_end(&running, hangups, ends, || now(context)).await;
+    wait_for_end(&running, hangups, ends, Arc::new(now)).await;
     running.stop().await;
     Ok(Exit::Fine)
 }
@@ -110,15 +110,18 @@ async fn wait_for_end(
     running: &Running,
     mut hangups: Signal,
     mut ends: Ends,
-    now: impl Fn() -> Option<ServeSettings>,
+    now: Arc<impl Fn() -> Result<ServeSettings, String> + Send + Sync + 'static>,
 ) {
     let reloading = async {
         while hangups.recv().await.is_some() {
-            if let Some(settings) = now() {
-                app::set_log_level(settings.log().level);
-            } else {
-                let doctor = "superserve doctor";
-                tracing::warn!(see = doctor, "the settings cannot be used any more: the log stays as it is");
+            let now = Arc::clone(&now);
+            // It reads files, and one that blocks must not keep the server from its end
+            match tokio::task::spawn_blocking(move || now()).await {
+                Ok(Ok(settings)) => app::set_log_level(settings.log().level),
+                Ok(Err(error)) => {
+                    tracing::warn!(error, "the log stays as it is: settings cannot be used any more");
+                }
+                Err(error) => tracing::error!(%error, "the settings could not be read"),
             }
             running.reload().await;
         }

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
-use axum::response::{IntoResponse as _, Response};
+use axum::{
+    Extension,
+    response::{IntoResponse as _, Response},
+};
 use bytes::Bytes;
 use http::header;
 use serde::Serialize;
@@ -17,7 +20,7 @@ use utoipa::{
 };
 
 use super::examples::{self, ErrorExample};
-use crate::domain::Scope;
+use crate::{domain::Scope, transport::listener::KeptAnyway};
 
 /// The answer to every call that was refused or failed.
 #[derive(Serialize, ToSchema)]
@@ -86,7 +89,7 @@ pub(super) fn render(document: &Document) -> String {
 
 /// Answers with the document.
 pub(super) fn serve(document: Bytes) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+    (Extension(KeptAnyway), [(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 
 impl Needs for AgentsRead {

@@ -102,7 +102,7 @@ struct MetadataBody {
     patch, path = "/v1/agents/{agent_id}/secrets", operation_id = "SetSecrets", tag = "secrets",
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
-        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
+        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\x2d-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
     request_body = inline(SetSecretsBody),
@@ -186,7 +186,7 @@ pub(super) async fn list(
     params(
         ("agent_id" = String, Path, description = "The agent's id, `agt_…`.", example = "agt_6mxcCu18IdZoSnKVWcpqaX"),
         ("key" = String, Path, description = "The key, URL-encoded.", example = "ANTHROPIC_API_KEY"),
-        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
+        ("If-Match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\x2d-~]*")$"#, description = "Go on only at this revision (the `ETag` of an answer), or `*` for any. One tag, with its quotes: a list is refused."),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this attempt: a repeat within 24 hours gets the first answer."),
     ),
     responses((status = 200, description = "The remaining keys.", body = KeysBody, headers(("ETag" = String, description = "The agent's revision."))), ConditionalErrors<SecretsWrite>),

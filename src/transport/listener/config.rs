@@ -53,6 +53,8 @@ pub struct ListenerConfig {
     /// How long requests in flight may go on after [`max_connection_age`](Self::max_connection_age);
     /// what is left is cut.
     pub max_connection_age_grace: Duration,
+    /// How long requests in flight may go on when a connection has to go as others have fewer.
+    pub crowded_grace: Duration,
 }
 
 // === impl ListenerConfig ===
@@ -75,6 +77,7 @@ impl Default for ListenerConfig {
             max_untaken_bytes: 64 * 1024 * 1024,
             max_connection_age: None,
             max_connection_age_grace: Duration::from_secs(30),
+            crowded_grace: Duration::from_secs(5),
         }
     }
 }

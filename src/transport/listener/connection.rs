@@ -22,6 +22,7 @@ use super::{
     Answers,
     certificate::ClientCertificate,
     config::ListenerConfig,
+    crowd::Notice,
     first_bytes::FirstBytes,
     gathered::Gathered,
     tls::Tls,
@@ -31,9 +32,6 @@ use crate::{
     domain::Timestamp,
     telemetry::{Limit, LimitMetrics},
 };
-
-/// How long a connection may answer what it was asked, at most, when others wait for its place.
-const CROWDED_GRACE: Duration = Duration::from_secs(5);
 
 /// Who is at the other end. Every request has it among its extensions.
 #[derive(Clone, Debug)]
@@ -89,10 +87,10 @@ impl<A: Answers> Connections<A> {
         socket: TcpStream,
         remote: SocketAddr,
         age: Option<Duration>,
-        leave: &CancellationToken,
+        notice: &Notice,
     ) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        if let Err(error) = self.serve_socket(socket, remote, age, leave).await {
+        if let Err(error) = self.serve_socket(socket, remote, age, notice).await {
             if is_for_silence(&*error) {
                 self.metrics.refused(Limit::Silence);
             }
@@ -105,19 +103,19 @@ impl<A: Answers> Connections<A> {
         socket: TcpStream,
         remote: SocketAddr,
         age: Option<Duration>,
-        leave: &CancellationToken,
+        notice: &Notice,
     ) -> Result<(), BoxError> {
         socket.set_nodelay(true)?;
-        let untaken = self.untaken.connection();
+        let untaken = self.untaken.connection(remote.ip());
         let Some(tls) = &self.tls else {
             let peer_certificates = Arc::default();
             let info = ConnectionInfo { remote, tls: false, peer_certificates, client: None, untaken };
-            return self.serve_http(socket, info, age, leave, std::future::pending()).await;
+            return self.serve_http(socket, info, age, notice, std::future::pending()).await;
         };
         let current = tls.current();
         // A client in its handshake has not sent a request: it loses nothing when it has to go
         let handshake = self.handshake(Arc::clone(&current.server), socket);
-        let handshake = leave.run_until_cancelled(handshake);
+        let handshake = notice.leave.run_until_cancelled(handshake);
         let Some(Some(handshake)) = self.stop.run_until_cancelled(handshake).await else {
             return Ok(());
         };
@@ -130,7 +128,7 @@ impl<A: Answers> Connections<A> {
         let distrusted = tls.until_distrusted(current.clients.as_ref(), &chain);
         let peer_certificates = Arc::clone(&chain);
         let info = ConnectionInfo { remote, tls: true, peer_certificates, client, untaken };
-        self.serve_http(stream, info, age, leave, distrusted).await
+        self.serve_http(stream, info, age, notice, distrusted).await
     }
 
     async fn handshake(
@@ -147,7 +145,7 @@ impl<A: Answers> Connections<A> {
         stream: S,
         info: ConnectionInfo,
         age: Option<Duration>,
-        leave: &CancellationToken,
+        notice: &Notice,
         distrusted: impl Future<Output = ()>,
     ) -> Result<(), BoxError>
     where
@@ -175,26 +173,28 @@ impl<A: Answers> Connections<A> {
                 self.metrics.refused(Limit::Silence);
                 Leaving::Neglectful
             }
-            () = leave.cancelled() => Leaving::Crowded,
+            () = notice.leave.cancelled() => Leaving::Crowded,
             () = reached(age) => Leaving::TooOld,
         };
         connection.as_mut().graceful_shutdown();
         match leaving {
             // How long is up to whoever waits for the tasks.
-            Leaving::Stopped => drive(connection, &written).await,
-            Leaving::TooOld | Leaving::Crowded => tokio::select! {
-                ended = timeout(self.grace(&leaving), drive(connection, &written)) => ended?,
-                () = distrusted => Ok(()),
+            Leaving::Stopped => return drive(connection, &written).await,
+            Leaving::TooOld => tokio::select! {
+                ended = timeout(self.config.max_connection_age_grace, drive(connection.as_mut(), &written)) => return ended?,
+                () = distrusted.as_mut() => return Ok(()),
+                () = notice.leave.cancelled() => {}
             },
+            Leaving::Crowded => {}
             // Somebody has taken the authority away for a reason, or was waited for: nothing is waited for now.
-            Leaving::Distrusted | Leaving::Neglectful => Ok(()),
+            Leaving::Distrusted | Leaving::Neglectful => return Ok(()),
         }
-    }
-
-    /// How long it may go on with what it was asked.
-    fn grace(&self, leaving: &Leaving) -> Duration {
-        let grace = self.config.max_connection_age_grace;
-        if matches!(leaving, Leaving::Crowded) { grace.min(CROWDED_GRACE) } else { grace }
+        // Others wait for its place
+        tokio::select! {
+            ended = timeout(self.config.crowded_grace, drive(connection, &written)) => ended?,
+            () = distrusted => Ok(()),
+            () = notice.end.cancelled() => Ok(()),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Who has a connection, and who gets one when all are taken.
 //!
 //! Each source has a share of the connections as it needs it. When all are taken, who has fewer than others gets one of
-//! theirs: the newest of whoever has the most is asked to go. So nobody keeps others out by holding many, from however many
-//! addresses, and those who hold few lose none.
+//! theirs: the newest of whoever has the most is asked to go. So nobody keeps others out by holding many, and those who hold
+//! few lose none.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     net::IpAddr,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     telemetry::{Limit, LimitMetrics},
-    transport::source::Source,
+    transport::{seldom::Seldom, source::Source},
 };
 
-/// Of so many connections one may be on its way out beside them: it still answers what it was asked.
+/// Of so many connections one may be on its way out beside them: it still answers what it was asked. Where more have to
+/// go, the first of these is cut off.
 const PER_LEAVING: usize = 10;
 
 /// Who has a connection. Only sources that have some are kept.
@@ -30,16 +31,33 @@ pub(super) struct Crowd {
     most_of_source: Option<usize>,
     held: Mutex<Held>,
     metrics: LimitMetrics,
+    told: Told,
+}
+
+/// What the log says once in a while.
+#[derive(Debug, Default)]
+struct Told {
+    refused: Seldom,
+    asked: Seldom,
 }
 
 #[derive(Debug, Default)]
 struct Held {
-    /// What asks each connection to go, by its number: the newest has the largest.
-    sources: HashMap<Source, BTreeMap<u64, CancellationToken>>,
+    /// The connections of each by their numbers: the newest has the largest.
+    sources: HashMap<Source, BTreeMap<u64, Notice>>,
     staying: usize,
-    /// Those that were asked to go.
-    leaving: usize,
+    /// Those that were asked to go, by their numbers, in that order.
+    leaving: VecDeque<(u64, Notice)>,
     next: u64,
+}
+
+/// What a connection is told by.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Notice {
+    /// It has to go, as others have fewer.
+    pub(super) leave: CancellationToken,
+    /// It has to go at once.
+    pub(super) end: CancellationToken,
 }
 
 /// A connection's place, for as long as it lives.
@@ -48,7 +66,7 @@ pub(super) struct Place {
     of: Arc<Crowd>,
     source: Source,
     number: u64,
-    leave: CancellationToken,
+    notice: Notice,
 }
 
 // === impl Crowd ===
@@ -57,7 +75,7 @@ impl Crowd {
     /// So many in all, at least one, and so many of each source.
     pub(super) fn new(most: usize, of_source: Option<NonZeroUsize>, metrics: LimitMetrics) -> Arc<Self> {
         let (most, most_of_source) = (most.max(1), of_source.map(NonZeroUsize::get));
-        Arc::new(Self { most, most_of_source, held: Mutex::default(), metrics })
+        Arc::new(Self { most, most_of_source, held: Mutex::default(), metrics, told: Told::default() })
     }
 
     /// Takes one in.
@@ -67,7 +85,7 @@ impl Crowd {
     /// and nobody has more than this one would have.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Limit> {
         let source = Source::of(address);
-        let place = self.try_enter(source).inspect_err(|limit| self.metrics.refused(*limit))?;
+        let place = self.try_enter(source).inspect_err(|limit| self.refused(source, *limit))?;
         self.metrics.connections().inc();
         Ok(place)
     }
@@ -79,13 +97,27 @@ impl Crowd {
             return Err(Limit::SourceConnections);
         }
         if held.staying >= self.most {
-            if held.leaving >= self.most.div_ceil(PER_LEAVING) || !held.ask_one_to_leave(of_source) {
-                return Err(Limit::Connections);
-            }
-            self.metrics.refused(Limit::Connections);
+            let room = self.most.div_ceil(PER_LEAVING);
+            let asked = held.ask_one_to_leave(of_source, room).ok_or(Limit::Connections)?;
+            self.asked(asked);
         }
-        let (number, leave) = held.add(source);
-        Ok(Place { of: Arc::clone(self), source, number, leave })
+        let (number, notice) = held.add(source);
+        Ok(Place { of: Arc::clone(self), source, number, notice })
+    }
+
+    fn refused(&self, source: Source, limit: Limit) {
+        self.metrics.refused(limit);
+        if self.told.refused.allows() {
+            let limit = limit.word();
+            tracing::warn!(%source, limit, "a limit of connections is reached: new ones are closed");
+        }
+    }
+
+    fn asked(&self, source: Source) {
+        self.metrics.refused(Limit::Crowded);
+        if self.told.asked.allows() {
+            tracing::warn!(%source, "all connections are taken: who has the most has to give some back");
+        }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -96,48 +128,47 @@ impl Crowd {
 // === impl Held ===
 
 impl Held {
-    fn add(&mut self, source: Source) -> (u64, CancellationToken) {
-        let (number, leave) = (self.next, CancellationToken::new());
+    fn add(&mut self, source: Source) -> (u64, Notice) {
+        let (number, notice) = (self.next, Notice::default());
         self.next += 1;
         self.staying += 1;
-        self.sources.entry(source).or_default().insert(number, leave.clone());
-        (number, leave)
+        self.sources.entry(source).or_default().insert(number, notice.clone());
+        (number, notice)
     }
 
-    /// Asks the newest of whoever has the most to go, for one of a source that has so many. `false` if nobody
-    /// would have at least as many afterwards as that source: then places would only go to and fro.
-    fn ask_one_to_leave(&mut self, of_source: usize) -> bool {
-        let most = self.sources.values_mut().max_by_key(|connections| connections.len());
-        let Some(newest) = most.filter(|most| most.len() > of_source + 1).and_then(BTreeMap::pop_last) else {
-            return false;
-        };
-        newest.1.cancel();
+    /// Asks the newest of whoever has the most to go, for one of a source that has so many, and says whose that is. `None` if
+    /// nobody would have at least as many afterwards as that source: then places would only go to and fro. No more than so many
+    /// are on their way out then.
+    fn ask_one_to_leave(&mut self, of_source: usize, room: usize) -> Option<Source> {
+        let most = self.sources.iter_mut().max_by_key(|(_source, connections)| connections.len());
+        let (source, connections) = most.filter(|(_source, most)| most.len() > of_source + 1)?;
+        let newest = connections.pop_last()?;
+        newest.1.leave.cancel();
         self.staying -= 1;
-        self.leaving += 1;
-        true
+        self.leaving.push_back(newest);
+        if self.leaving.len() > room {
+            self.leaving.pop_front().into_iter().for_each(|(_number, first)| first.end.cancel());
+        }
+        Some(*source)
     }
 
     fn remove(&mut self, source: Source, number: u64) {
-        let Entry::Occupied(mut connections) = self.sources.entry(source) else {
-            self.leaving -= 1;
-            return;
-        };
-        match connections.get_mut().remove(&number) {
-            Some(_) => self.staying -= 1,
-            None => self.leaving -= 1,
+        if let Entry::Occupied(mut connections) = self.sources.entry(source) {
+            self.staying -= usize::from(connections.get_mut().remove(&number).is_some());
+            if connections.get().is_empty() {
+                connections.remove();
+            }
         }
-        if connections.get().is_empty() {
-            connections.remove();
-        }
+        self.leaving.retain(|(leaving, _notice)| *leaving != number);
     }
 }
 
 // === impl Place ===
 
 impl Place {
-    /// What is cancelled when the connection has to go, as others have fewer.
-    pub(super) fn leave(&self) -> &CancellationToken {
-        &self.leave
+    /// What the connection is told by.
+    pub(super) fn notice(&self) -> &Notice {
+        &self.notice
     }
 }
 
@@ -168,11 +199,11 @@ mod tests {
     /// Sources, connections that stay, and such that leave.
     fn counts(crowd: &Crowd) -> (usize, usize, usize) {
         let held = crowd.held();
-        (held.sources.len(), held.staying, held.leaving)
+        (held.sources.len(), held.staying, held.leaving.len())
     }
 
     fn asked(places: &[Place]) -> Vec<bool> {
-        places.iter().map(|place| place.leave().is_cancelled()).collect()
+        places.iter().map(|place| place.notice().leave.is_cancelled()).collect()
     }
 
     #[test]
@@ -211,17 +242,20 @@ mod tests {
     }
 
     #[test]
-    fn few_are_on_their_way_out_at_a_time() {
+    fn few_are_on_their_way_out_and_nobody_is_kept_out_by_them() {
         let crowd = crowd(20, None);
         let mut many = all_from(&crowd, "192.0.2.1");
         let places: Vec<_> = (2..9).map_while(|n| crowd.enter([192, 0, 2, n].into()).ok()).collect();
-        assert_eq!(places.len(), 2, "a tenth of twenty");
-        assert_eq!(crowd.metrics.connections().get(), 22);
-        many.retain(|place| !place.leave().is_cancelled());
-        assert_eq!((many.len(), counts(&crowd)), (18, (3, 20, 0)));
-        assert!(crowd.enter(address("192.0.2.9")).is_ok());
+        assert_eq!((places.len(), counts(&crowd)), (7, (8, 20, 2)), "two are a tenth of twenty");
+        let cut: Vec<_> = many.iter().map(|place| place.notice().end.is_cancelled()).collect();
+        assert_eq!(cut[15..], [true; 5], "those that were asked first");
+        assert_eq!(cut[..15], [false; 15]);
+        assert_eq!(asked(&many)[13..], [true; 7]);
+        assert_eq!(crowd.metrics.connections().get(), 27);
+        many.retain(|place| !place.notice().leave.is_cancelled());
+        assert_eq!((many.len(), counts(&crowd)), (13, (8, 20, 0)));
         drop((many, places));
-        assert_eq!(counts(&crowd), (0, 0, 0));
+        assert_eq!((counts(&crowd), crowd.metrics.connections().get()), ((0, 0, 0), 0));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use self::{
     config::ListenerConfig,
     connection::ConnectionInfo,
     tls::{Reloaded, Tls, TlsConfig, TlsError},
-    untaken::Untaken,
+    untaken::{KeptAnyway, Untaken},
 };
 use self::{
     connection::{Connections, TrackedExecutor},
@@ -106,7 +106,6 @@ pub async fn serve<S>(
 {
     let mut acceptor = Acceptor::new(bound.listener);
     let crowd = Crowd::new(config.max_connections, config.max_connections_per_source, metrics.clone());
-    let crowded = Seldom::default();
     let connections = Arc::new(Connections {
         http: config.http_builder(TrackedExecutor(tracker.clone())),
         tls,
@@ -118,20 +117,11 @@ pub async fn serve<S>(
     });
     let spread = RandomState::new();
     while let Some((socket, remote)) = stop.run_until_cancelled(acceptor.next()).await {
-        let place = match crowd.enter(remote.ip()) {
-            Ok(place) => place,
-            Err(limit) => {
-                if crowded.allows() {
-                    let limit = limit.word();
-                    tracing::warn!(%remote, limit, "a limit of connections is reached: new ones are closed");
-                }
-                continue;
-            }
-        };
+        let Ok(place) = crowd.enter(remote.ip()) else { continue };
         let age = connections.config.connection_age(spread.hash_one(remote));
         let connections = Arc::clone(&connections);
         drop(tracker.spawn(async move {
-            connections.run(socket, remote, age, place.leave()).await;
+            connections.run(socket, remote, age, place.notice()).await;
             drop(place);
         }));
     }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -19,7 +20,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use tokio::{sync::Notify, time::sleep};
 
-use crate::transport::protocol::CallerNote;
+use crate::transport::{protocol::CallerNote, source::Source};
 
 /// Pieces of fewer bytes are not counted: all that a connection can have of them is less than one large answer.
 const LEAST_BYTES: usize = 8 * 1024;
@@ -33,7 +34,7 @@ pub(super) struct AllUntaken {
     bytes: AtomicUsize,
     /// How many connections leave any.
     connections: AtomicUsize,
-    /// The bytes of each caller that leaves any; of those who are not known together.
+    /// The bytes of each caller that leaves any; of those who are not known, by where they come from.
     callers: Mutex<HashMap<String, usize>>,
     most: usize,
 }
@@ -46,8 +47,14 @@ pub struct Untaken {
     taken: AtomicU64,
     /// There is something to take.
     begun: Notify,
+    /// Where it comes from.
+    source: String,
     all: Arc<AllUntaken>,
 }
+
+/// Marks an answer whose memory is the same for all who get it.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptAnyway;
 
 /// A piece of an answer. The protocol's library drops it when it is written to the socket, or its stream has ended.
 struct Piece {
@@ -65,10 +72,11 @@ impl AllUntaken {
         Arc::new(Self { bytes, connections, callers: Mutex::default(), most })
     }
 
-    /// Of a new connection.
-    pub(super) fn connection(self: &Arc<Self>) -> Arc<Untaken> {
-        let (bytes, taken) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Untaken { bytes, taken, begun: Notify::new(), all: Arc::clone(self) })
+    /// Of a new connection from there.
+    pub(super) fn connection(self: &Arc<Self>, address: IpAddr) -> Arc<Untaken> {
+        let (bytes, taken, source) =
+            (AtomicUsize::new(0), AtomicU64::new(0), Source::of(address).to_string());
+        Arc::new(Untaken { bytes, taken, begun: Notify::new(), source, all: Arc::clone(self) })
     }
 
     fn add(&self, caller: &str, bytes: usize) {
@@ -111,12 +119,16 @@ impl Untaken {
     /// Whether a caller, over all his connections, leaves so much that nothing should be added for him: there is more than
     /// there is room for, and of that more than his share is his. Who leaves nothing is not refused for what others leave.
     pub(in crate::transport) fn is_too_much_of(&self, caller: &str) -> bool {
-        let all = &*self.all;
+        let (all, caller) = (&*self.all, self.counted_as(caller));
         if all.bytes.load(Ordering::Relaxed) <= all.most {
             return false;
         }
         let callers = all.callers();
         all.is_too_much(callers.get(caller).copied().unwrap_or(0), callers.len())
+    }
+
+    fn counted_as<'c>(&'c self, caller: &'c str) -> &'c str {
+        if caller.is_empty() { &self.source } else { caller }
     }
 
     /// The same of this connection, whoever calls on it.
@@ -129,7 +141,9 @@ impl Untaken {
     /// Counts an answer until it is taken.
     pub(super) fn count(self: &Arc<Self>, answer: Response) -> Response {
         let size = answer.body().size_hint().upper();
-        if size.is_some_and(|size| size < LEAST_BYTES as u64) {
+        if answer.extensions().get::<KeptAnyway>().is_some()
+            || size.is_some_and(|size| size < LEAST_BYTES as u64)
+        {
             return answer;
         }
         let (of, caller) = (Arc::clone(self), answer.extensions().get().cloned().unwrap_or_default());
@@ -142,7 +156,7 @@ impl Untaken {
         if bytes.len() < LEAST_BYTES {
             return bytes;
         }
-        of.all.add(caller.get(), bytes.len());
+        of.all.add(of.counted_as(caller.get()), bytes.len());
         if of.bytes.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
             of.all.connections.fetch_add(1, Ordering::Relaxed);
             of.begun.notify_one();
@@ -184,7 +198,7 @@ impl Drop for Piece {
         if self.of.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed) == self.bytes.len() {
             self.of.all.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        self.of.all.take(self.caller.get(), self.bytes.len());
+        self.of.all.take(self.of.counted_as(self.caller.get()), self.bytes.len());
     }
 }
 
@@ -199,6 +213,10 @@ mod tests {
         note
     }
 
+    fn connection(all: &Arc<AllUntaken>) -> Arc<Untaken> {
+        all.connection([192, 0, 2, 1].into())
+    }
+
     fn piece(of: &Arc<Untaken>, name: &str) -> Bytes {
         Untaken::piece(of, &caller(name), Bytes::from(vec![b'x'; LEAST_BYTES]))
     }
@@ -206,7 +224,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_counts_until_it_is_taken() {
         let all = AllUntaken::new(3 * LEAST_BYTES);
-        let (one, other) = (all.connection(), all.connection());
+        let (one, other) = (connection(&all), connection(&all));
         let large = |name| {
             let mut answer = Response::new(Body::from(vec![b'x'; 2 * LEAST_BYTES]));
             answer.extensions_mut().insert(caller(name));
@@ -233,13 +251,13 @@ mod tests {
         let all = AllUntaken::new(0);
         let body = Body::from(vec![b'x'; LEAST_BYTES - 1]);
         let kept =
-            all.connection().count(Response::new(body)).into_body().collect().await.unwrap().to_bytes();
+            connection(&all).count(Response::new(body)).into_body().collect().await.unwrap().to_bytes();
         assert_eq!((kept.len(), all.bytes.load(Ordering::Relaxed)), (LEAST_BYTES - 1, 0));
     }
 
     #[tokio::test]
     async fn who_takes_something_neglects_nothing() {
-        let of = AllUntaken::new(0).connection();
+        let of = connection(&AllUntaken::new(0));
         let short = Duration::from_millis(20);
         drop(piece(&of, "one"));
         let left = piece(&of, "one");
@@ -253,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn who_leaves_least_may_call_and_who_leaves_most_is_not_waited_for() {
         let all = AllUntaken::new(8 * LEAST_BYTES);
-        let (greedy, modest) = (all.connection(), all.connection());
+        let (greedy, modest) = (connection(&all), connection(&all));
         let left: Vec<_> = (0..8).map(|_| piece(&greedy, "greedy")).collect();
         let one = piece(&modest, "modest");
         assert!(modest.is_too_much_of("greedy") && !modest.is_too_much_of("modest"));
@@ -273,12 +291,33 @@ mod tests {
     #[test]
     fn who_leaves_a_little_on_many_connections_is_one_caller() {
         let all = AllUntaken::new(8 * LEAST_BYTES);
-        let connections: Vec<_> = (0..20).map(|_| all.connection()).collect();
+        let connections: Vec<_> = (0..20).map(|_| connection(&all)).collect();
         let left: Vec<_> = connections.iter().map(|of| piece(of, "many")).collect();
-        let fresh = all.connection();
+        let fresh = connection(&all);
         assert!(fresh.is_too_much_of("many"));
         assert!(!fresh.is_too_much_of("other"));
         drop(left);
         assert!(!fresh.is_too_much_of("many"));
+    }
+
+    #[test]
+    fn who_is_not_known_is_where_he_comes_from() {
+        let all = AllUntaken::new(LEAST_BYTES);
+        let (here, there) = (connection(&all), all.connection([192, 0, 2, 2].into()));
+        let left: Vec<_> = (0..2)
+            .map(|_| Untaken::piece(&here, &CallerNote::default(), vec![0; LEAST_BYTES].into()))
+            .collect();
+        assert!(here.is_too_much_of("") && !there.is_too_much_of("") && !here.is_too_much_of("known"));
+        drop(left);
+        assert!(all.callers().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_for_all_is_left_by_nobody() {
+        let all = AllUntaken::new(0);
+        let mut answer = Response::new(Body::from(vec![b'x'; LEAST_BYTES]));
+        answer.extensions_mut().insert(KeptAnyway);
+        let kept = connection(&all).count(answer).into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((kept.len(), all.bytes.load(Ordering::Relaxed)), (LEAST_BYTES, 0));
     }
 }

@@ -53,6 +53,7 @@ use inherit::{Inheritance, Inherited};
 pub(crate) use launch::{LAUNCH, Launch};
 use patience::patiently;
 use resolve::{Plan, Resolver, Values, not_run};
+use signals::Signals;
 
 /// The most of a host's name that becomes part of a run's.
 const MAX_HOST_CHARS: usize = 64;
@@ -127,13 +128,19 @@ impl RunCommand {
     /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         shield().map_err(not_run)?;
+        // As process 1 of a container it is ended by no signal that it does not listen for
+        let mut signals = Signals::listen().map_err(not_run)?;
         if let Some(descriptor) = &self.env_file_fd {
-            return self.write(descriptor, client, context).await.map_err(not_run);
+            let written = signals.or_end(self.write(descriptor, client, context)).await;
+            return written.map(|ended| ended.unwrap_or_else(|exit| exit)).map_err(not_run);
         }
         if self.watch {
-            return self.supervise(client, context).await;
+            return self.supervise(signals, client, context).await;
         }
-        let values = self.resolve(client, context).await.map_err(not_run)?;
+        let values = match signals.or_end(self.resolve(client, context)).await.map_err(not_run)? {
+            Ok(values) => values,
+            Err(exit) => return Ok(exit),
+        };
         let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
         let error = with_environment(command(&self.command), &inherited, &values).exec();
         Err(cannot_start(&self.command, &error))
@@ -160,12 +167,19 @@ impl RunCommand {
     ) -> Result<Exit, Failure> {
         let file = EnvFile::open(descriptor, &mut context.output)?;
         let values = self.resolve(client, context).await?;
-        file.write(&self.format.render(&values)?)?;
+        let text = self.format.render(&values)?;
+        // Who reads slowly holds up no signal
+        let written = tokio::task::spawn_blocking(move || file.write(&text)).await;
+        written.map_err(|error| Failure::local(format!("Cannot write: {error}.")))??;
         Ok(Exit::Fine)
     }
 
-    async fn supervise(&self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
-        let mut signals = signals::Signals::listen().map_err(not_run)?;
+    async fn supervise(
+        &self,
+        mut signals: Signals,
+        client: &ClientArgs,
+        context: &mut Context,
+    ) -> Result<Exit, Failure> {
         let plan = self.plan(client, context).map_err(not_run)?;
         let prepare = async || {
             let resolver = Resolver::connect(&plan, &self.only).await?;
@@ -174,10 +188,10 @@ impl RunCommand {
             let first = resolver.resolve().await?;
             Ok((resolver, stream, first))
         };
-        let (resolver, stream, first) = tokio::select! {
-            biased;
-            signal = signals.next_deadly() => return Ok(Exit::of_signal(signal.as_raw())),
-            prepared = patiently(self.timeout, &mut context.output, prepare) => prepared.map_err(not_run)?,
+        let prepare = patiently(self.timeout, &mut context.output, prepare);
+        let (resolver, stream, first) = match signals.or_end(prepare).await.map_err(not_run)? {
+            Ok(prepared) => prepared,
+            Err(exit) => return Ok(exit),
         };
         let changes = changes::Changes::new(&resolver, stream, first.revision);
         watch::Supervisor { command: &self.command, inheritance: &self.inheritance, grace: self.grace }

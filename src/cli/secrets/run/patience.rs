@@ -14,6 +14,9 @@ use crate::cli::{
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// What is left of the time when it is over.
+const REST: Duration = Duration::from_millis(50);
+
 /// Does this, and again while there is no connection or the server says that it is not available, for so long and no
 /// longer. The person is told of the first failure at once, and of the last one at the end.
 ///
@@ -38,10 +41,12 @@ pub(super) async fn patiently<T>(
             Ok(outcome) => return outcome,
             Err(_elapsed) => break,
         }
-        if Instant::now() + pause >= end {
+        let left = end.saturating_duration_since(Instant::now());
+        if left < REST {
             break;
         }
-        interruptible(sleep(pause)).await?;
+        // Never so long that it could not be tried once more
+        interruptible(sleep(pause.min(left / 2))).await?;
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
     }
     Err(match last {
@@ -106,7 +111,8 @@ mod tests {
         let (outcome, attempts, took, said) = try_until(work).await;
         let text = outcome.unwrap_err();
         assert_eq!(text, format!("error: Failure {attempts}.\nIt was tried for 1 s (--timeout)."));
-        assert!((2..=3).contains(&attempts), "the pauses grow: {attempts} in {took:?}");
+        assert!((2..=8).contains(&attempts), "there are pauses: {attempts} in {took:?}");
+        assert!(took >= LIMIT.mul_f64(0.9), "to the end: {took:?}");
         assert_eq!(said.lines().count(), 1, "{said}");
     }
 

@@ -5,7 +5,10 @@ use std::{future::poll_fn, task::Poll};
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-use crate::cli::{failure::Failure, ignored::is_ignored};
+use crate::cli::{
+    failure::{Exit, Failure},
+    ignored::is_ignored,
+};
 
 /// All that are meant for the command.
 const PASSED_ON: [Signal; 6] =
@@ -46,8 +49,23 @@ impl Signals {
         .await
     }
 
+    /// Does this, unless a signal comes first that ends a process which does not handle it: `Err` is its exit code.
+    ///
+    /// # Errors
+    /// The work's own.
+    pub(super) async fn or_end<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<Result<T, Exit>, Failure> {
+        tokio::select! {
+            biased;
+            signal = self.next_deadly() => Ok(Err(Exit::of_signal(signal.as_raw()))),
+            done = work => done.map(Ok),
+        }
+    }
+
     /// Waits for the next one that ends a process which does not handle it.
-    pub(super) async fn next_deadly(&mut self) -> Signal {
+    async fn next_deadly(&mut self) -> Signal {
         loop {
             let signal = self.next().await;
             if PASSED_ON.contains(&signal) {

@@ -89,6 +89,32 @@ async fn a_limit_of_no_connections_still_serves_one() {
     assert!(read_to_close(&mut socket).await.contains("200 OK"));
 }
 
+/// They have begun to ask, so each would be waited for.
+#[tokio::test]
+async fn who_does_not_go_keeps_nobody_out() {
+    let config = ListenerConfig { max_connections: 6, ..patient() };
+    let server = TestServer::start(config, None).await;
+    let mut stuck = Vec::new();
+    for _ in 0..6 {
+        stuck.push(server.socket_with(b"GET /whoami HTTP/1.1\r\nhost: loc").await);
+    }
+
+    for source in 2..6 {
+        let mut other = server.socket_from(source).await;
+        within(other.write_all(b"GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n")).await.unwrap();
+        let mut answered = [0; 12];
+        within(other.read_exact(&mut answered)).await.unwrap();
+        assert_eq!(answered, *b"HTTP/1.1 200");
+        stuck.push(other);
+    }
+
+    for cut in &mut stuck[3..6] {
+        assert_eq!(read_to_close(cut).await, "");
+    }
+    let waited_for = timeout(SHORT, stuck[2].read_u8()).await;
+    assert!(waited_for.is_err(), "{waited_for:?}");
+}
+
 #[tokio::test]
 async fn a_handshake_gives_way_to_others() {
     let config = ListenerConfig { max_connections: 2, ..patient() };

@@ -59,6 +59,7 @@ fn patient() -> ListenerConfig {
         keepalive_interval: long,
         keepalive_timeout: long,
         max_connection_age_grace: long,
+        crowded_grace: long,
         ..Default::default()
     }
 }
