@@ -92,16 +92,21 @@ fn unreachable(url: &str, cause: &(dyn StdError + 'static)) -> Failure {
     let is_refused = causes(cause).any(|cause| {
         cause.downcast_ref().is_some_and(|error: &io::Error| error.kind() == ErrorKind::ConnectionRefused)
     });
-    // Who is there is not the server, or not one that is trusted: that does not pass by itself
+    // Who is there is not one that is trusted, or does not speak TLS: that does not pass by itself
     let is_stranger = causes(cause).any(|cause| {
-        let wrapped = cause.downcast_ref().and_then(io::Error::get_ref);
-        cause.is::<rustls::Error>()
-            || wrapped.is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
+        let wrapped =
+            cause.downcast_ref().and_then(io::Error::get_ref).and_then(|inner| inner.downcast_ref());
+        matches!(
+            cause.downcast_ref().or(wrapped),
+            Some(rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_))
+        )
     });
     Failure::new(Exit::Server, format!("Cannot reach the server at {url}: {}.", chain(cause)))
         .because(if is_stranger { NOT_TRUSTED } else { UNREACHABLE })
         .hint(if is_refused {
             "Start one with `superserve serve`, or point to it with --api-url or SUPERSERVE_API_URL."
+        } else if is_stranger {
+            "Check the address (--api-url or SUPERSERVE_API_URL), and whose certificates are trusted (--ca-cert or SUPERSERVE_CA_CERT)."
         } else {
             "Check the way there, and the address: --api-url or SUPERSERVE_API_URL."
         })

@@ -11,9 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::geteuid;
+
 use crate::harness::{
     Database,
     cli::{Cli, Running},
+    programs::leave_out,
     relay::relay,
     server::{BINARY, Server},
     wait_for,
@@ -119,10 +122,10 @@ fn signals_reach_the_command() {
         running
     };
     let mut handling = start("trap 'kill $!; exit 7' TERM; sleep 60 & echo ready; wait");
-    terminate(&handling.0);
+    terminate(handling.0.id());
     assert_eq!(end(&mut handling).code(), Some(7));
     let mut plain = start("echo ready; exec sleep 60");
-    terminate(&plain.0);
+    terminate(plain.0.id());
     assert_eq!(end(&mut plain).signal(), Some(15));
 }
 
@@ -216,16 +219,35 @@ fn a_run_waits_for_a_server_that_is_not_there_yet() {
         server.terminate();
         *behind.lock().unwrap() = None;
     }
-    // It is asked to end while it waits: as process 1, a signal that it did not listen for would not end it
-    let errors = runner.home().join("errors");
-    let mut command = runner.command(BINARY, &["secrets", "run", "demo", "--", "true"]);
-    command.stderr(fs::File::create(&errors).unwrap());
-    let mut waiting = Running::start(command);
-    wait_for("the word that it waits", || {
-        fs::read_to_string(&errors).unwrap().contains("Trying again").then_some(())
-    });
-    terminate(&waiting.0);
-    assert_eq!(end(&mut waiting).code(), Some(143), "it has heard it");
+}
+
+/// Process 1, as the first of a container is, is ended by no signal that it does not listen for.
+#[test]
+fn a_run_that_waits_is_ended_as_any_process_and_as_process_1() {
+    let (mut server, runner) = with_two_secrets();
+    server.terminate();
+    let user: &[&str] = if geteuid().is_root() { &[] } else { &["--user", "--map-root-user"] };
+    let namespace = [user, &["--pid", "--fork", BINARY]].concat();
+    let end_of = |program: &str, before: &[&str]| {
+        let errors = runner.home().join("errors");
+        let run = ["secrets", "run", "demo", "--", "true"];
+        let mut command = runner.command(program, &[before, &run].concat());
+        command.stderr(fs::File::create(&errors).unwrap());
+        let mut waiting = Running::start(command);
+        wait_for("the word that it waits", || {
+            fs::read_to_string(&errors).unwrap().contains("Trying again").then_some(())
+        });
+        let outer = waiting.0.id();
+        terminate(if before.is_empty() { outer } else { child_of(outer) });
+        end(&mut waiting)
+    };
+    assert_eq!(end_of(BINARY, &[]).signal(), Some(15));
+    let tried = Command::new("unshare").args([user, &["--pid", "--fork", "true"]].concat()).status();
+    if tried.is_ok_and(|tried| tried.success()) {
+        assert_eq!(end_of("unshare", &namespace).code(), Some(143));
+    } else {
+        leave_out("nobody can be process 1 (unshare --pid)");
+    }
 }
 
 /// Writes a line to a command that repeats it, and waits for it.
@@ -253,9 +275,16 @@ fn signals(status: &str, mask: &str) -> u64 {
 }
 
 /// Sends SIGTERM to this process and no other.
-fn terminate(child: &Child) {
-    let status = Command::new("sh").args(["-c", "kill -TERM $0", &child.id().to_string()]).status();
+fn terminate(process: u32) {
+    let status = Command::new("sh").args(["-c", "kill -TERM $0", &process.to_string()]).status();
     assert!(status.unwrap().success());
+}
+
+/// The process that another one has started.
+fn child_of(process: u32) -> u32 {
+    wait_for("a child", || {
+        fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?.trim().parse().ok()
+    })
 }
 
 fn end(running: &mut Running) -> ExitStatus {

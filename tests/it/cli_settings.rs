@@ -2,11 +2,14 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    fs::OpenOptions,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt},
     path::{Path, PathBuf},
     process::Command,
     thread,
 };
+
+use rustix::fs::OFlags;
 
 use crate::harness::{
     Database,
@@ -14,6 +17,7 @@ use crate::harness::{
     eventually,
     pki::Authority,
     server::{Server, Setup},
+    wait_for,
 };
 
 fn auth_file(cli: &Cli) -> PathBuf {
@@ -237,5 +241,10 @@ fn a_file_that_cannot_be_read_again_keeps_no_server_from_its_end() {
     once.join().unwrap();
 
     server.signal_to_reload();
+    // It can be opened for writing without waiting once somebody reads it
+    let mut writer = OpenOptions::new();
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
+    writer.write(true).custom_flags(nonblocking);
+    let _writer = wait_for("a reader", || writer.open(&pipe).ok());
     server.terminate();
 }

@@ -15,11 +15,11 @@ use tokio::net::TcpStream;
 use tonic::Code;
 
 use crate::harness::{
-    Database, environment, eventually,
+    Database, eventually,
     fixtures::secrets_of,
     load::{Load, drill_time, say},
     on_each_database,
-    programs::say_once,
+    programs::leave_out,
     rest::Answer,
     server::Server,
     steps::{audit, resolve, resolver},
@@ -29,13 +29,6 @@ on_each_database!(memory_stays_flat, a_clock_jumps);
 
 /// Where Debian's `faketime` has what it puts before a program.
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
-
-/// Says that a drill cannot be done here; with `SUPERSERVE_TEST_REQUIRE_DRILLS=1` that is a failure.
-fn leave_out(why: &str) {
-    let required = environment("SUPERSERVE_TEST_REQUIRE_DRILLS").is_some_and(|value| value != "0");
-    assert!(!required, "a drill is required, and {why}");
-    say_once(&format!("{why}: the drill that needs it is left out\n"));
-}
 
 // === a full disk ===
 

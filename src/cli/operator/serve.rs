@@ -114,6 +114,7 @@ async fn wait_for_end(
 ) {
     let reloading = async {
         while hangups.recv().await.is_some() {
+            running.reload().await;
             let now = Arc::clone(&now);
             // It reads files, and one that blocks must not keep the server from its end
             match tokio::task::spawn_blocking(move || now()).await {
@@ -123,7 +124,6 @@ async fn wait_for_end(
                 }
                 Err(error) => tracing::error!(%error, "the settings could not be read"),
             }
-            running.reload().await;
         }
     };
     tokio::select! {

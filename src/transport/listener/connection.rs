@@ -181,7 +181,7 @@ impl<A: Answers> Connections<A> {
             // How long is up to whoever waits for the tasks.
             Leaving::Stopped => return drive(connection, &written).await,
             Leaving::TooOld => tokio::select! {
-                ended = timeout(self.config.max_connection_age_grace, drive(connection.as_mut(), &written)) => return ended?,
+                ended = timeout(self.config.max_connection_age_grace, drive(connection.as_mut(), &written)) => return ended.unwrap_or(Ok(())),
                 () = distrusted.as_mut() => return Ok(()),
                 () = notice.leave.cancelled() => {}
             },
@@ -191,7 +191,7 @@ impl<A: Answers> Connections<A> {
         }
         // Others wait for its place
         tokio::select! {
-            ended = timeout(self.config.crowded_grace, drive(connection, &written)) => ended?,
+            ended = timeout(self.config.crowded_grace, drive(connection, &written)) => ended.unwrap_or(Ok(())),
             () = distrusted => Ok(()),
             () = notice.end.cancelled() => Ok(()),
         }

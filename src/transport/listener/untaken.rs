@@ -52,7 +52,8 @@ pub struct Untaken {
     all: Arc<AllUntaken>,
 }
 
-/// Marks an answer whose memory is the same for all who get it.
+/// Marks an answer whose memory is the same for all who get it. It is nobody's share of what there is room for, and whoever
+/// leaves it is hung up on as ever.
 #[derive(Clone, Copy, Debug)]
 pub struct KeptAnyway;
 
@@ -60,7 +61,8 @@ pub struct KeptAnyway;
 struct Piece {
     bytes: Bytes,
     of: Arc<Untaken>,
-    caller: CallerNote,
+    /// `None` if its memory is needed anyway.
+    caller: Option<CallerNote>,
 }
 
 // === impl AllUntaken ===
@@ -141,27 +143,32 @@ impl Untaken {
     /// Counts an answer until it is taken.
     pub(super) fn count(self: &Arc<Self>, answer: Response) -> Response {
         let size = answer.body().size_hint().upper();
-        if answer.extensions().get::<KeptAnyway>().is_some()
-            || size.is_some_and(|size| size < LEAST_BYTES as u64)
-        {
+        if size.is_some_and(|size| size < LEAST_BYTES as u64) {
             return answer;
         }
-        let (of, caller) = (Arc::clone(self), answer.extensions().get().cloned().unwrap_or_default());
+        let of = Arc::clone(self);
+        let is_kept_anyway = answer.extensions().get::<KeptAnyway>().is_some();
+        let caller = answer.extensions().get().cloned().unwrap_or_default();
+        let caller = (!is_kept_anyway).then_some(caller);
         answer.map(|body| {
-            Body::new(body.map_frame(move |frame| frame.map_data(|bytes| Self::piece(&of, &caller, bytes))))
+            Body::new(
+                body.map_frame(move |frame| frame.map_data(|bytes| Self::piece(&of, caller.as_ref(), bytes))),
+            )
         })
     }
 
-    fn piece(of: &Arc<Self>, caller: &CallerNote, bytes: Bytes) -> Bytes {
+    fn piece(of: &Arc<Self>, caller: Option<&CallerNote>, bytes: Bytes) -> Bytes {
         if bytes.len() < LEAST_BYTES {
             return bytes;
         }
-        of.all.add(of.counted_as(caller.get()), bytes.len());
+        if let Some(caller) = caller {
+            of.all.add(of.counted_as(caller.get()), bytes.len());
+        }
         if of.bytes.fetch_add(bytes.len(), Ordering::Relaxed) == 0 {
             of.all.connections.fetch_add(1, Ordering::Relaxed);
             of.begun.notify_one();
         }
-        Bytes::from_owner(Piece { bytes, of: Arc::clone(of), caller: caller.clone() })
+        Bytes::from_owner(Piece { bytes, of: Arc::clone(of), caller: caller.cloned() })
     }
 
     /// Comes back once something was there to take for `limit`, or for two seconds while there is too much, and nothing of
@@ -198,7 +205,9 @@ impl Drop for Piece {
         if self.of.bytes.fetch_sub(self.bytes.len(), Ordering::Relaxed) == self.bytes.len() {
             self.of.all.connections.fetch_sub(1, Ordering::Relaxed);
         }
-        self.of.all.take(self.of.counted_as(self.caller.get()), self.bytes.len());
+        if let Some(caller) = &self.caller {
+            self.of.all.take(self.of.counted_as(caller.get()), self.bytes.len());
+        }
     }
 }
 
@@ -218,7 +227,7 @@ mod tests {
     }
 
     fn piece(of: &Arc<Untaken>, name: &str) -> Bytes {
-        Untaken::piece(of, &caller(name), Bytes::from(vec![b'x'; LEAST_BYTES]))
+        Untaken::piece(of, Some(&caller(name)), Bytes::from(vec![b'x'; LEAST_BYTES]))
     }
 
     #[tokio::test]
@@ -305,7 +314,7 @@ mod tests {
         let all = AllUntaken::new(LEAST_BYTES);
         let (here, there) = (connection(&all), all.connection([192, 0, 2, 2].into()));
         let left: Vec<_> = (0..2)
-            .map(|_| Untaken::piece(&here, &CallerNote::default(), vec![0; LEAST_BYTES].into()))
+            .map(|_| Untaken::piece(&here, Some(&CallerNote::default()), vec![0; LEAST_BYTES].into()))
             .collect();
         assert!(here.is_too_much_of("") && !there.is_too_much_of("") && !here.is_too_much_of("known"));
         drop(left);
@@ -313,11 +322,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_for_all_is_left_by_nobody() {
+    async fn what_is_kept_for_all_takes_no_room_and_is_waited_for_as_ever() {
         let all = AllUntaken::new(0);
         let mut answer = Response::new(Body::from(vec![b'x'; LEAST_BYTES]));
         answer.extensions_mut().insert(KeptAnyway);
-        let kept = connection(&all).count(answer).into_body().collect().await.unwrap().to_bytes();
+        let of = connection(&all);
+        let kept = of.count(answer).into_body().collect().await.unwrap().to_bytes();
         assert_eq!((kept.len(), all.bytes.load(Ordering::Relaxed)), (LEAST_BYTES, 0));
+        assert!(all.callers().is_empty());
+        let neglected =
+            tokio::time::timeout(Duration::from_secs(20), of.neglected(Duration::from_millis(20)));
+        neglected.await.expect("it was left");
     }
 }

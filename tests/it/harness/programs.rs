@@ -1,5 +1,6 @@
 //! Programs of the machine that only some tests need.
 
+use super::environment;
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
@@ -9,8 +10,6 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-
-use super::environment;
 
 /// Whether a program runs, found where `path` says. If not, what needs it is left out and one line says so; with
 /// `SUPERSERVE_TEST_REQUIRE_INTERPRETERS=1` that is a failure.
@@ -53,4 +52,11 @@ pub(crate) fn say_once(line: &str) {
         // Not `eprintln!`: the test harness captures that
         let _written = std::io::stderr().write_all(line.as_bytes());
     }
+}
+
+/// Says that a drill cannot be done here; with `SUPERSERVE_TEST_REQUIRE_DRILLS=1` that is a failure.
+pub(crate) fn leave_out(why: &str) {
+    let required = environment("SUPERSERVE_TEST_REQUIRE_DRILLS").is_some_and(|value| value != "0");
+    assert!(!required, "a drill is required, and {why}");
+    say_once(&format!("{why}: the drill that needs it is left out\n"));
 }

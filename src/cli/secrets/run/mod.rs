@@ -41,6 +41,7 @@ use crate::{
         context::Context,
         duration,
         failure::{Exit, Failure},
+        input::interruptible,
         random,
         settings::ClientArgs,
     },
@@ -128,21 +129,24 @@ impl RunCommand {
     /// [`Exit::NotFound`] or [`Exit::NotExecutable`] when the command cannot be started.
     pub(crate) async fn run(self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
         shield().map_err(not_run)?;
-        // As process 1 of a container it is ended by no signal that it does not listen for
-        let mut signals = Signals::listen().map_err(not_run)?;
+        if self.watch {
+            return self.supervise(client, context).await;
+        }
+        let mut signals = Signals::as_process_1().map_err(not_run)?;
         if let Some(descriptor) = &self.env_file_fd {
             let written = signals.or_end(self.write(descriptor, client, context)).await;
             return written.map(|ended| ended.unwrap_or_else(|exit| exit)).map_err(not_run);
-        }
-        if self.watch {
-            return self.supervise(signals, client, context).await;
         }
         let values = match signals.or_end(self.resolve(client, context)).await.map_err(not_run)? {
             Ok(values) => values,
             Err(exit) => return Ok(exit),
         };
         let inherited = self.inheritance.choose(&context.environment, &values, &mut context.output);
-        let error = with_environment(command(&self.command), &inherited, &values).exec();
+        let mut command = with_environment(command(&self.command), &inherited, &values);
+        if let Some(exit) = signals.has_ended() {
+            return Ok(exit);
+        }
+        let error = command.exec();
         Err(cannot_start(&self.command, &error))
     }
 
@@ -169,17 +173,13 @@ impl RunCommand {
         let values = self.resolve(client, context).await?;
         let text = self.format.render(&values)?;
         // Who reads slowly holds up no signal
-        let written = tokio::task::spawn_blocking(move || file.write(&text)).await;
+        let written = interruptible(tokio::task::spawn_blocking(move || file.write(&text))).await?;
         written.map_err(|error| Failure::local(format!("Cannot write: {error}.")))??;
         Ok(Exit::Fine)
     }
 
-    async fn supervise(
-        &self,
-        mut signals: Signals,
-        client: &ClientArgs,
-        context: &mut Context,
-    ) -> Result<Exit, Failure> {
+    async fn supervise(&self, client: &ClientArgs, context: &mut Context) -> Result<Exit, Failure> {
+        let mut signals = Signals::listen().map_err(not_run)?;
         let plan = self.plan(client, context).map_err(not_run)?;
         let prepare = async || {
             let resolver = Resolver::connect(&plan, &self.only).await?;

@@ -1,8 +1,9 @@
-//! The signals that this process gets while it watches a command.
+//! The signals that this process gets while it watches a command, or before it becomes one.
 
 use std::{future::poll_fn, task::Poll};
 
-use rustix::process::Signal;
+use futures_util::FutureExt as _;
+use rustix::process::{Signal, getpid};
 use tokio::signal::unix::{self, SignalKind};
 
 use crate::cli::{
@@ -29,7 +30,20 @@ impl Signals {
     /// # Errors
     /// When the system refuses.
     pub(super) fn listen() -> Result<Self, Failure> {
-        let heard = PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal)).chain(ABOUT_IT);
+        Self::to(PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal)).chain(ABOUT_IT))
+    }
+
+    /// Begins to listen where this is process 1, of a container: that is ended by no signal which it does not listen for. Every
+    /// other process is, and at any moment, so there it listens for none.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub(super) fn as_process_1() -> Result<Self, Failure> {
+        let is_process_1 = getpid().is_init();
+        Self::to(PASSED_ON.into_iter().filter(|signal| is_process_1 && !is_ignored(*signal)))
+    }
+
+    fn to(heard: impl Iterator<Item = Signal>) -> Result<Self, Failure> {
         let listening =
             heard.map(|signal| Ok((signal, unix::signal(SignalKind::from_raw(signal.as_raw()))?)));
         let listening: Result<_, std::io::Error> = listening.collect();
@@ -62,6 +76,11 @@ impl Signals {
             signal = self.next_deadly() => Ok(Err(Exit::of_signal(signal.as_raw()))),
             done = work => done.map(Ok),
         }
+    }
+
+    /// Whether one has come that ends a process which does not handle it: its exit code.
+    pub(super) fn has_ended(&mut self) -> Option<Exit> {
+        self.next_deadly().now_or_never().map(|signal| Exit::of_signal(signal.as_raw()))
     }
 
     /// Waits for the next one that ends a process which does not handle it.
