@@ -14,7 +14,7 @@ use tonic_health::pb::{
 };
 
 use crate::harness::{
-    Database, eventually,
+    Database, LIMIT, eventually, eventually_within,
     fixtures::secrets_of,
     postgres::Cluster,
     relay::Relay,
@@ -119,8 +119,9 @@ async fn a_lost_way_to_the_database_is_noticed_by_who_listens() {
     .await;
     // Nothing else is under way that could find out
     relay.lose_clients();
+    // It is quiet for a while, then asks by connections that are lost as well, and waits for what it has said itself
     for word in ["no word of changes", "there is word of changes"] {
-        eventually(word, async || server.log().contains(word).then_some(())).await;
+        eventually_within(3 * LIMIT, word, async || server.log().contains(word).then_some(())).await;
     }
 }
 

@@ -122,13 +122,25 @@ pub(crate) fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T 
 ///
 /// # Panics
 /// After [`LIMIT`], naming what was waited for.
-pub(crate) async fn eventually<T>(what: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, poll: impl AsyncFnMut() -> Option<T>) -> T {
+    eventually_within(LIMIT, what, poll).await
+}
+
+/// The same for what takes its time by design.
+///
+/// # Panics
+/// After `limit`, naming what was waited for.
+pub(crate) async fn eventually_within<T>(
+    limit: Duration,
+    what: &str,
+    mut poll: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = poll().await {
             return found;
         }
-        assert!(start.elapsed() < LIMIT, "waited {LIMIT:?} for {what}");
+        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
