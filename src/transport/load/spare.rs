@@ -19,10 +19,10 @@ const LEAST: f64 = 0.1;
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// Busier than this, the threads leave a queue as it is.
-const BUSY: f64 = 0.92;
+const BUSY: f64 = 0.85;
 
 /// Less busy than this, they can do more.
-const IDLE: f64 = 0.85;
+const IDLE: f64 = 0.77;
 
 /// The share of calls that is let in.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(admitted(&mut spare, 1000), 500);
         spare.judge(1.0);
         assert!((420..=430).contains(&admitted(&mut spare, 1000)));
-        spare.judge(0.9);
+        spare.judge(0.8);
         assert!((420..=430).contains(&admitted(&mut spare, 1000)), "that is as it is to be");
         for _ in 0..100 {
             spare.judge(1.0);
