@@ -65,7 +65,7 @@ use context::Context;
 use failure::{Exit, Failure};
 use settings::ClientArgs;
 
-use crate::config::{Environment, ServeSettings, StorageSettings};
+use crate::config::{Environment, ServeSettings, SettingError, StorageSettings};
 
 /// The secrets service for AI agents: server, operator's tool and client
 #[derive(Parser, Debug)]
@@ -185,7 +185,7 @@ fn understand(args: impl IntoIterator<Item = OsString>, context: &mut Context) -
     if let Some(shell) = complete::asked(context) {
         return Ok(Asked::Completions { shell, line: args });
     }
-    let cli = parse(args.clone(), context)?;
+    let cli = parse(&args, context)?;
     Ok(Asked::Command { cli: Box::new(cli), line: args })
 }
 
@@ -216,13 +216,18 @@ pub fn count_assignments(file: &[u8]) -> Option<usize> {
     Some(dotenv::parse(file, false).ok()?.entries.len())
 }
 
-/// Flags, and for the operator's commands variables and files beneath them.
-fn parse(args: Vec<OsString>, context: &mut Context) -> Result<Cli, Exit> {
-    let command = operator::layered(tree(), &args, &context.environment).map_err(|error| {
+/// Flags, and for the operator's commands variables and files beneath them: what cannot be used of these, or what the
+/// parser says of the line.
+fn read(line: &[OsString], environment: &Environment) -> Result<clap::error::Result<Cli>, SettingError> {
+    let command = operator::layered(tree(), line, environment)?;
+    Ok(command.try_get_matches_from(line).and_then(|matches| Cli::from_arg_matches(&matches)))
+}
+
+fn parse(line: &[OsString], context: &mut Context) -> Result<Cli, Exit> {
+    let parsed = read(line, &context.environment).map_err(|error| {
         context.output.failure(&Failure::from(error));
         Exit::Local
     })?;
-    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
     parsed.map_err(|error| usage::report(&error, &mut context.output))
 }
 
@@ -231,8 +236,7 @@ fn parse(args: Vec<OsString>, context: &mut Context) -> Result<Cli, Exit> {
 /// # Errors
 /// Why they cannot be used any more.
 fn serve_settings(line: &[OsString], environment: &Environment) -> Result<ServeSettings, String> {
-    let command = operator::layered(tree(), line, environment).map_err(|error| error.to_string())?;
-    let parsed = command.try_get_matches_from(line).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = read(line, environment).map_err(|error| error.to_string())?;
     let Command::Serve(settings) = parsed.map_err(|error| usage::sentence(&error))?.command else {
         return Err("it was not called to serve".to_owned());
     };

@@ -73,22 +73,22 @@ impl Signals {
     ) -> Result<Result<T, Exit>, Failure> {
         tokio::select! {
             biased;
-            signal = self.next_deadly() => Ok(Err(Exit::of_signal(signal.as_raw()))),
+            exit = self.next_end() => Ok(Err(exit)),
             done = work => done.map(Ok),
         }
     }
 
     /// Whether one has come that ends a process which does not handle it: its exit code.
     pub(super) fn has_ended(&mut self) -> Option<Exit> {
-        self.next_deadly().now_or_never().map(|signal| Exit::of_signal(signal.as_raw()))
+        self.next_end().now_or_never()
     }
 
-    /// Waits for the next one that ends a process which does not handle it.
-    async fn next_deadly(&mut self) -> Signal {
+    /// Waits for the next one that ends a process which does not handle it, for the exit code of that.
+    async fn next_end(&mut self) -> Exit {
         loop {
             let signal = self.next().await;
             if PASSED_ON.contains(&signal) {
-                return signal;
+                return Exit::of_signal(signal.as_raw());
             }
         }
     }

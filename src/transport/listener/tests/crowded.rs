@@ -2,6 +2,14 @@
 
 use super::{tls::Files, *};
 
+/// Asks on a connection, which stays.
+async fn is_answered(socket: &mut TcpStream) {
+    within(socket.write_all(b"GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n")).await.unwrap();
+    let mut answered = [0; 12];
+    within(socket.read_exact(&mut answered)).await.unwrap();
+    assert_eq!(answered, *b"HTTP/1.1 200");
+}
+
 #[tokio::test]
 async fn who_has_the_most_connections_is_closed_at_the_limit() {
     let config = ListenerConfig { max_connections: 1, ..patient() };
@@ -29,11 +37,8 @@ async fn two_addresses_keep_no_third_out() {
     }
 
     let mut third = server.socket_from(4).await;
-    within(third.write_all(b"GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n")).await.unwrap();
+    is_answered(&mut third).await;
 
-    let mut answered = [0; 12];
-    within(third.read_exact(&mut answered)).await.unwrap();
-    assert_eq!(answered, *b"HTTP/1.1 200");
     let [one, other] = &mut held[..] else { unreachable!("two are held") };
     let gone = tokio::select! {
         gone = read_to_close(one) => gone,
@@ -101,10 +106,7 @@ async fn who_does_not_go_keeps_nobody_out() {
 
     for source in 2..6 {
         let mut other = server.socket_from(source).await;
-        within(other.write_all(b"GET /whoami HTTP/1.1\r\nhost: localhost\r\n\r\n")).await.unwrap();
-        let mut answered = [0; 12];
-        within(other.read_exact(&mut answered)).await.unwrap();
-        assert_eq!(answered, *b"HTTP/1.1 200");
+        is_answered(&mut other).await;
         stuck.push(other);
     }
 
